@@ -8,13 +8,13 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use crate::error::CallError;
-use crate::handler::HandlerId;
 use crate::name::Name;
+use crate::remote_handle::RemoteHandle;
 use crate::request::Request;
-use crate::shared::{ConnectionState, SharedRef};
-use crate::stats::ConnectionStats;
+use crate::route::HandlerId;
+use crate::shared::SharedRef;
+use crate::stats::{ConnectionState, ConnectionStats};
 use crate::stream::OpenStream;
-use crate::trace::Tracer;
 
 /// The connection to one remote, over all its reconnects. Cheap to clone.
 ///
@@ -23,18 +23,6 @@ use crate::trace::Tracer;
 pub struct Connection {
     pub(crate) handle: Arc<RemoteHandle>,
 }
-
-/// Shared by all handles to one remote and by every outstanding call.
-#[derive(Debug)]
-pub(crate) struct RemoteHandle {
-    pub(crate) shared: SharedRef,
-    pub(crate) tracer: Arc<Tracer>,
-    /// Shared with the manager: its last clone to be dropped ends all connections.
-    pub(crate) _manager_guard: Arc<dyn ManagerGuard>,
-}
-
-/// Ends a manager's connections when the last handle to it is dropped.
-pub(crate) trait ManagerGuard: Send + Sync + std::fmt::Debug {}
 
 impl Connection {
     /// Returns the name of this server.

@@ -4,9 +4,8 @@
 
 use std::sync::Arc;
 
+use crate::limits::InvalidLimit;
 use crate::name::{Name, NameError};
-#[cfg(feature = "net")]
-use crate::proto::connection::End;
 
 /// Why a call returned no response.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -130,28 +129,6 @@ pub enum StreamError {
         /// The server at the other end.
         remote: Name,
     },
-}
-
-#[cfg(feature = "net")]
-impl StreamError {
-    pub(crate) fn new(end: End, remote: &Name) -> Self {
-        let remote = remote.clone();
-        match end {
-            End::Finished => Self::HandlerReturned { remote },
-            End::RemoteError(message) => CallError::Remote { remote, message }.into(),
-            End::UnknownHandler(message) => CallError::UnknownHandler { remote, message }.into(),
-            End::Refused(message) => CallError::Refused { remote, message }.into(),
-            End::DeadlineExceeded => CallError::DeadlineExceeded { remote }.into(),
-            End::Disconnected => CallError::Disconnected { remote }.into(),
-            End::Cancelled => Self::Cancelled { remote },
-            End::IncorrectSequence { expected, received } => {
-                Self::IncorrectSequence { remote, expected, received }
-            }
-            End::Overrun => Self::Overrun { remote },
-            End::PingTimeout { missed } => Self::PingTimeout { remote, missed },
-            End::NotFound => Self::NotFound { remote },
-        }
-    }
 }
 
 /// Why a message of a stream was not sent.
@@ -349,6 +326,12 @@ pub enum BuildError {
     /// The builder was given no [`Auth`](crate::Auth).
     #[error("no authentication is configured: call `auth` on the builder")]
     NoAuth,
+}
+
+impl From<InvalidLimit> for BuildError {
+    fn from(InvalidLimit { name, must }: InvalidLimit) -> Self {
+        Self::Limit { name, must }
+    }
 }
 
 /// Why a handler was not registered ([B33]).

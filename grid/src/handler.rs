@@ -2,9 +2,8 @@
 
 use std::fmt;
 use std::future::Future;
-use std::num::NonZeroU8;
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,67 +11,15 @@ use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
 use crate::error::{HandlerError, RegisterError};
-use crate::limits::{STREAM_CAPACITY, STREAM_CAPACITY_MAX};
+use crate::limits::STREAM_CAPACITY_MAX;
 use crate::name::Name;
 use crate::proto::connection::{CallKind, Capacities, Incoming, UNKNOWN_HANDLER};
 use crate::proto::subroute::{Subroute, SubrouteId};
+use crate::route::{HandlerId, Route, call_name};
 use crate::shared::{Epoch, SharedRef};
 use crate::stream::{StreamOutput, StreamReceiver};
+use crate::sync::RwLock;
 use crate::time::Instant;
-
-/// A handler's number: 1 to 255, chosen by the application.
-///
-/// PROTOCOL.md lists the numbers that MinIO uses; this workspace's own start at 128. An
-/// incompatible change of a handler takes a new number ([B34]).
-///
-/// [B34]: crate::rules#b34
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HandlerId(NonZeroU8);
-
-impl HandlerId {
-    /// Creates an id from a constant, so that an invalid number does not compile. Use
-    /// [`HandlerId::try_from`] for numbers that are read at run time.
-    ///
-    /// # Panics
-    ///
-    /// If the number is 0.
-    pub const fn new(number: u8) -> Self {
-        match NonZeroU8::new(number) {
-            Some(number) => Self(number),
-            None => zero_id(),
-        }
-    }
-
-    /// Returns the number.
-    pub const fn get(self) -> u8 {
-        self.0.get()
-    }
-}
-
-#[expect(clippy::panic, reason = "documented, and at compile time in a constant")]
-const fn zero_id() -> HandlerId {
-    panic!("handler ids are 1 to 255")
-}
-
-impl TryFrom<u8> for HandlerId {
-    type Error = RegisterError;
-
-    fn try_from(number: u8) -> Result<Self, RegisterError> {
-        NonZeroU8::new(number).map(Self).ok_or(RegisterError::InvalidId)
-    }
-}
-
-impl fmt::Debug for HandlerId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
-
-impl fmt::Display for HandlerId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
 
 /// The future of a running handler.
 pub type HandlerFuture = Pin<Box<dyn Future<Output = Result<Bytes, HandlerError>> + Send>>;
@@ -113,80 +60,6 @@ pub(crate) type StreamHandlerFn = Box<
 /// The future of a running stream handler.
 pub(crate) type StreamFuture = Pin<Box<dyn Future<Output = Result<(), HandlerError>> + Send>>;
 
-/// Which task a handler starts on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Execution {
-    /// Polled once by the connection's own task, and moved to a task of its own only if it is not
-    /// ready then. Twice as fast for a handler that responds at once.
-    #[default]
-    Inline,
-    /// Spawned as a task of its own at once, for handlers that compute for long before their first
-    /// await: inline they would stall the whole connection. Code that blocks its thread still
-    /// belongs in [`tokio::task::spawn_blocking`].
-    Spawned,
-}
-
-/// The id, subroute and options that a handler is registered with.
-#[derive(Debug, Clone)]
-pub struct Route {
-    pub(crate) id: HandlerId,
-    pub(crate) subroute: Option<Subroute>,
-    pub(crate) name: Option<Arc<str>>,
-    pub(crate) execution: Execution,
-    pub(crate) capacities: Capacities,
-}
-
-impl Route {
-    /// Creates a route to the handler with this number.
-    pub const fn new(id: HandlerId) -> Self {
-        let capacities = Capacities { input: STREAM_CAPACITY, output: STREAM_CAPACITY };
-        Self { id, subroute: None, name: None, execution: Execution::Inline, capacities }
-    }
-
-    /// Limits the route to calls that name this subroute ([B33]).
-    ///
-    /// [B33]: crate::rules#b33
-    #[must_use]
-    pub fn subroute(mut self, subroute: &Subroute) -> Self {
-        self.subroute = Some(subroute.clone());
-        self
-    }
-
-    /// Sets the name used in traces and errors. The default is the number.
-    #[must_use]
-    pub fn name(mut self, name: &str) -> Self {
-        self.name = Some(name.into());
-        self
-    }
-
-    /// Sets which task the handler starts on.
-    #[must_use]
-    pub const fn execution(mut self, execution: Execution) -> Self {
-        self.execution = execution;
-        self
-    }
-}
-
-impl Route {
-    /// For streams: sets how many messages to the handler may be in flight; 0 if it accepts none
-    /// ([B26]). Callers must use the same value. The default is [`STREAM_CAPACITY`].
-    ///
-    /// [B26]: crate::rules#b26
-    #[must_use]
-    pub const fn input_capacity(mut self, messages: u32) -> Self {
-        self.capacities.input = messages;
-        self
-    }
-
-    /// For streams: sets how many messages from the handler may be in flight, at least 1. Callers
-    /// must use the same value. The default is [`STREAM_CAPACITY`].
-    #[must_use]
-    pub const fn output_capacity(mut self, messages: u32) -> Self {
-        self.capacities.output = messages;
-        self
-    }
-}
-
 /// The function of a registered handler, by the kind of call that it serves.
 pub(crate) enum RegisteredFn {
     Requests(Box<dyn Handler>),
@@ -218,12 +91,7 @@ impl Registry {
         function: RegisteredFn,
     ) -> Result<(), RegisterError> {
         let id = route.id.get();
-        let name: Arc<str> = match (&route.name, &route.subroute) {
-            (Some(name), None) => Arc::clone(name),
-            (Some(name), Some(subroute)) => format!("{name}/{}", subroute.as_str()).into(),
-            (None, None) => id.to_string().into(),
-            (None, Some(subroute)) => format!("{id}/{}", subroute.as_str()).into(),
-        };
+        let name = call_name(route.id, route.name.as_deref(), route.subroute.as_ref());
         let key = route.subroute.as_ref().map(|subroute| subroute.id(id));
         let Capacities { input, output } = route.capacities;
         if input > STREAM_CAPACITY_MAX || !(1..=STREAM_CAPACITY_MAX).contains(&output) {
@@ -231,7 +99,7 @@ impl Registry {
             return Err(RegisterError::Capacity { name, max: STREAM_CAPACITY_MAX });
         }
         let registered = Arc::new(RegisteredHandler { route, name, function });
-        let mut table = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.0.write();
         let is_taken = match key {
             None => table.by_id.contains_key(&id),
             Some(key) => table.by_subroute.contains_key(&key),
@@ -248,7 +116,7 @@ impl Registry {
 
     /// Looks up the handler of a call, or returns the error text for its caller (B12, P13).
     pub(crate) fn find(&self, incoming: &Incoming) -> Result<Arc<RegisteredHandler>, String> {
-        let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let table = self.0.read();
         let handler = incoming.handler;
         let (found, subroute) = match &incoming.subroute {
             None => (table.by_id.get(&handler), String::new()),
@@ -270,7 +138,7 @@ impl Registry {
 
 impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let table = self.0.read();
         let mut names: Vec<_> =
             table.by_id.values().chain(table.by_subroute.values()).map(|r| &r.name).collect();
         names.sort_unstable();
@@ -334,6 +202,7 @@ impl RequestContext {
     }
 
     /// Returns whether the call has ended, so that a response would be discarded.
+    #[must_use]
     pub fn is_cancelled(&self) -> bool {
         !self.shared.is_live(self.epoch, self.mux_id)
     }
@@ -424,11 +293,5 @@ mod tests {
         let registry = Registry::default();
         let error = registry.find(&incoming(7, None)).err().expect("nothing is registered");
         assert_eq!(error, "Invalid Handler for type: 7");
-    }
-
-    #[test]
-    fn handler_ids_are_1_to_255() {
-        assert_eq!(HandlerId::try_from(0), Err(RegisterError::InvalidId));
-        assert_eq!(HandlerId::try_from(255).map(HandlerId::get), Ok(255));
     }
 }

@@ -69,6 +69,7 @@ pub mod error;
 pub mod limits;
 pub mod log_limit;
 pub mod name;
+mod outcome;
 pub mod proto;
 #[doc = include_str!("../../PROTOCOL.md")]
 pub mod protocol {}
@@ -94,11 +95,13 @@ pub mod handler;
 #[cfg(feature = "net")]
 pub mod manager;
 #[cfg(feature = "net")]
-mod manager_state;
-#[cfg(feature = "net")]
 pub mod net;
 #[cfg(feature = "net")]
+mod remote_handle;
+#[cfg(feature = "net")]
 pub mod request;
+#[cfg(feature = "net")]
+pub mod route;
 #[cfg(feature = "net")]
 pub mod shared_bytes;
 #[cfg(feature = "net")]
@@ -115,8 +118,7 @@ pub use error::{
 pub use limits::Limits;
 pub use name::Name;
 pub use proto::subroute::Subroute;
-pub use shared::ConnectionState;
-pub use stats::{ConnectionStats, Failure, FailureKind};
+pub use stats::{ConnectionState, ConnectionStats, Failure, FailureKind};
 
 #[cfg(feature = "net")]
 pub use auth::Auth;
@@ -125,13 +127,15 @@ pub use connection::{Connection, StateWatch};
 #[cfg(feature = "net")]
 pub use env::Env;
 #[cfg(feature = "net")]
-pub use handler::{Execution, Handler, HandlerId, RequestContext, Route};
+pub use handler::{Handler, RequestContext};
 #[cfg(feature = "net")]
 pub use manager::{GRID_PATH, LOCK_GRID_PATH, Manager, ManagerBuilder};
 #[cfg(feature = "net")]
 pub use net::accept::GridService;
 #[cfg(feature = "net")]
 pub use request::Request;
+#[cfg(feature = "net")]
+pub use route::{Execution, HandlerId, Route};
 #[cfg(feature = "net")]
 pub use stream::{OpenStream, Stream, StreamOutput, StreamReceiver, StreamSender};
 #[cfg(feature = "net")]

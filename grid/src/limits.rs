@@ -6,8 +6,6 @@
 
 use std::time::Duration;
 
-use crate::error::BuildError;
-
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
@@ -254,6 +252,16 @@ impl Default for Limits {
     }
 }
 
+/// A limit that is out of range or inconsistent with another limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("limit {name} must be {must}")]
+pub struct InvalidLimit {
+    /// The limit's name.
+    pub name: &'static str,
+    /// The requirement that it violates.
+    pub must: &'static str,
+}
+
 impl Limits {
     /// Returns the size of the largest WebSocket message that a receiver accepts, in bytes.
     pub fn frame_bytes_max(&self) -> usize {
@@ -270,9 +278,9 @@ impl Limits {
     ///
     /// # Errors
     ///
-    /// [`BuildError::Limit`] names the first value that is not, and its allowed range.
-    pub fn check(&self) -> Result<(), BuildError> {
-        let invalid = |name, must| Err(BuildError::Limit { name, must });
+    /// [`InvalidLimit`] names the first value that is not, and its allowed range.
+    pub fn check(&self) -> Result<(), InvalidLimit> {
+        let invalid = |name, must| Err(InvalidLimit { name, must });
         if self.message_bytes_max < HANDSHAKE_BYTES_MAX
             || self.frame_bytes_max() > u32::MAX as usize
         {

@@ -44,6 +44,7 @@ pub enum LogDecision {
 
 impl LogDecision {
     /// Returns whether the event is to be logged.
+    #[must_use]
     pub fn is_log(self) -> bool {
         matches!(self, Self::Log { .. })
     }

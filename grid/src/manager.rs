@@ -13,18 +13,20 @@ use tokio::sync::{mpsc, watch};
 
 use crate::auth::Auth;
 use crate::buggify::{FaultInjector, FaultPoint};
-use crate::connection::{Connection, ManagerGuard, RemoteHandle};
+use crate::connection::Connection;
 use crate::env::Env;
 use crate::error::{BuildError, HandlerError, RegisterError};
-use crate::handler::{Handler, RegisteredFn, Registry, RequestContext, Route, StreamFuture};
+use crate::handler::{Handler, RegisteredFn, Registry, RequestContext, StreamFuture};
 use crate::limits::{LOG_REPEAT_AFTER, Limits, SERVERS_MAX, SUPERSEDING_MAX};
 use crate::log_limit::LogLimiter;
-use crate::manager_state::{ManagerPhase, ManagerState, RemoteEntry};
 use crate::name::Name;
 use crate::net::accept::{GridService, serve_socket};
-use crate::net::remote_task::{AcceptedConnection, RemoteTask};
+use crate::net::manager_state::{AcceptedConnection, ManagerPhase, ManagerState, RemoteEntry};
+use crate::net::remote_task::RemoteTask;
 use crate::net::transport::{Socket, TcpTransport, Transport};
 use crate::proto::handshake::{Dialer, InstanceId};
+use crate::remote_handle::{ManagerGuard, RemoteHandle};
+use crate::route::Route;
 use crate::shared::{ClockHandle, Shared, SharedRef};
 use crate::stats::ConnectionStats;
 use crate::stream::{StreamOutput, StreamReceiver};
@@ -514,13 +516,16 @@ impl RemoteTaskCount {
 
 impl Drop for RemoteTaskCount {
     fn drop(&mut self) {
-        self.0.live_remote_tasks.send_modify(|live| *live -= 1);
+        self.0.live_remote_tasks.send_modify(|live| {
+            debug_assert!(*live > 0, "live_remote_tasks is {live} while a task ends");
+            *live -= 1;
+        });
     }
 }
 
 /// Logs the error and pauses, so that running out of file descriptors is no busy loop.
 async fn on_accept_error(state: &ManagerState, error: &io::Error) {
-    if state.may_log("accept") {
+    if state.log_decision("accept").is_log() {
         let retry_in = state.limits.backoff_min;
         tracing::warn!(target: "grid", %error, ?retry_in, "accept failed, retrying");
     }

@@ -10,15 +10,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::connection::RemoteHandle;
 use crate::error::CallError;
-use crate::handler::HandlerId;
-use crate::name::Name;
-use crate::proto::connection::{CallOutcome, End};
+use crate::outcome;
 use crate::proto::subroute::Subroute;
+use crate::remote_handle::RemoteHandle;
+use crate::route::{HandlerId, call_name};
 use crate::shared::{NewCall, StartedCall};
-use crate::time::Instant;
-use crate::trace::{CallSide, CallTrace, TraceOutcome};
+use crate::trace::{CallRecorder, CallSide, TraceOutcome};
 
 /// A request builder. Await it to send the request.
 #[derive(Debug)]
@@ -67,33 +65,18 @@ impl IntoFuture for Request {
 
     fn into_future(self) -> ResponseFuture {
         let Self { remote, handler, name, subroute, payload, timeout } = self;
-        let trace = remote.tracer.is_active().then(|| {
-            Box::new(OutboundCallTrace {
-                start: remote.shared.now(),
-                name: trace_name(handler, name, subroute.as_ref()),
-                bytes_out: payload.len(),
-            })
-        });
+        let recorder =
+            CallRecorder::start(&remote.tracer, &remote.shared, CallSide::Caller, || {
+                call_name(handler, name, subroute.as_ref())
+            });
+        recorder.add_bytes_out(payload.len());
         let call = NewCall {
             handler: handler.get(),
             subroute: subroute.map(|subroute| subroute.id(handler.get())),
             payload,
             timeout: timeout.unwrap_or(remote.shared.limits().deadline_default),
         };
-        ResponseFuture { remote, trace, state: ResponseState::Idle(call) }
-    }
-}
-
-pub(crate) fn trace_name(
-    id: HandlerId,
-    name: Option<&str>,
-    subroute: Option<&Subroute>,
-) -> Arc<str> {
-    match (name, subroute) {
-        (Some(name), None) => name.into(),
-        (Some(name), Some(subroute)) => format!("{name}/{}", subroute.as_str()).into(),
-        (None, None) => id.to_string().into(),
-        (None, Some(subroute)) => format!("{id}/{}", subroute.as_str()).into(),
+        ResponseFuture { remote, recorder, state: ResponseState::Idle(call) }
     }
 }
 
@@ -114,7 +97,7 @@ pub(crate) fn trace_name(
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ResponseFuture {
     remote: Arc<RemoteHandle>,
-    trace: Option<Box<OutboundCallTrace>>,
+    recorder: CallRecorder,
     state: ResponseState,
 }
 
@@ -123,14 +106,6 @@ enum ResponseState {
     Idle(NewCall),
     Waiting(StartedCall),
     Done,
-}
-
-/// Recorded at the start of a call, emitted at its end.
-#[derive(Debug)]
-struct OutboundCallTrace {
-    start: Instant,
-    name: Arc<str>,
-    bytes_out: usize,
 }
 
 impl Future for ResponseFuture {
@@ -152,7 +127,7 @@ impl Future for ResponseFuture {
                     Poll::Pending
                 }
                 Poll::Ready(outcome) => {
-                    let result = into_result(outcome, this.remote.shared.remote());
+                    let result = outcome::call_result(outcome, this.remote.shared.remote());
                     Poll::Ready(this.finish(result))
                 }
             },
@@ -168,14 +143,11 @@ impl Future for ResponseFuture {
 
 impl ResponseFuture {
     fn finish(&mut self, result: Result<Bytes, CallError>) -> Result<Bytes, CallError> {
-        if let Some(trace) = self.trace.take() {
-            let bytes_in = result.as_ref().map_or(0, Bytes::len);
-            let outcome = match &result {
-                Ok(_) => TraceOutcome::Ok,
-                Err(error) => TraceOutcome::Failed(error.clone()),
-            };
-            trace.emit(&self.remote, bytes_in, outcome);
-        }
+        self.recorder.add_bytes_in(result.as_ref().map_or(0, Bytes::len));
+        self.recorder.finish(|| match &result {
+            Ok(_) => TraceOutcome::Ok,
+            Err(error) => TraceOutcome::Failed(error.clone()),
+        });
         result
     }
 }
@@ -184,48 +156,7 @@ impl Drop for ResponseFuture {
     fn drop(&mut self) {
         if let ResponseState::Waiting(call) = &self.state {
             self.remote.shared.cancel(call);
-            if let Some(trace) = self.trace.take() {
-                trace.emit(&self.remote, 0, TraceOutcome::Cancelled);
-            }
+            self.recorder.finish(|| TraceOutcome::Cancelled);
         }
     }
-}
-
-impl OutboundCallTrace {
-    fn emit(self, remote: &RemoteHandle, bytes_in: usize, outcome: TraceOutcome) {
-        let RemoteHandle { shared, tracer, .. } = remote;
-        tracer.emit(&CallTrace {
-            name: self.name,
-            local: shared.local().clone(),
-            remote: shared.remote().clone(),
-            side: CallSide::Caller,
-            start: self.start,
-            duration: shared.now().since(self.start),
-            bytes_out: self.bytes_out,
-            bytes_in,
-            outcome,
-        });
-    }
-}
-
-fn into_result(outcome: CallOutcome, remote: &Name) -> Result<Bytes, CallError> {
-    outcome.map_err(|end| {
-        let remote = remote.clone();
-        match end {
-            End::RemoteError(message) => CallError::Remote { remote, message },
-            End::UnknownHandler(message) => CallError::UnknownHandler { remote, message },
-            End::Refused(message) => CallError::Refused { remote, message },
-            End::DeadlineExceeded => CallError::DeadlineExceeded { remote },
-            End::Disconnected => CallError::Disconnected { remote },
-            End::Finished
-            | End::Cancelled
-            | End::IncorrectSequence { .. }
-            | End::Overrun
-            | End::PingTimeout { .. }
-            | End::NotFound => {
-                crate::bug!("a call to {remote} ended as only a stream can: {end:?}");
-                CallError::Disconnected { remote }
-            }
-        }
-    })
 }

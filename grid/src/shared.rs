@@ -20,39 +20,27 @@ use std::task::{Poll, Waker};
 use crate::error::CallError;
 use crate::limits::Limits;
 use crate::name::Name;
+use crate::outcome;
 use crate::proto::Transmit;
-use crate::proto::connection::{CloseReason, HandlerResult, Request, StartError};
+use crate::proto::connection::{CloseReason, HandlerResult, Request};
 use crate::proto::message::{Checksum, Message};
-use crate::stats::{ConnectionStats, Failure};
+use crate::stats::{ConnectionState, ConnectionStats, Failure};
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Arc, Mutex};
 use crate::time::{Clock, Instant};
 
+mod invariants;
 mod slot;
 mod state;
 mod stream;
+mod stream_slot;
 
 pub use slot::{NewCall, StartedCall};
 pub use state::DeferredWork;
-pub use stream::{NewStream, SendFailure, StreamHandle};
+pub use stream::{NewStream, StreamHandle};
 
 use slot::CallSlot;
 use state::{ClosedTotals, Machine, OpenLink, SharedState, Waiter};
-
-/// The state of the connection to a remote ([B08]).
-///
-/// [B08]: crate::rules#b08
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ConnectionState {
-    /// Dialing, or waiting to be dialed.
-    Connecting,
-    /// Open: calls can be made.
-    Connected,
-    /// Waiting before the next attempt.
-    Backoff,
-    /// Ended for good.
-    Shutdown,
-}
 
 /// Identifies one connection of a remote among those before and after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,6 +90,7 @@ impl std::fmt::Debug for ClockHandle {
 
 /// The progress of a connection's task with its output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
 pub enum Written {
     /// Everything was written and has left this process.
     All,
@@ -111,8 +100,19 @@ pub enum Written {
     Blocked,
 }
 
+/// Whether a connection's task has output to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Output {
+    /// At least one message is queued.
+    Queued,
+    /// No message is queued.
+    Empty,
+}
+
 /// The instruction for a connection's task without work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
 pub enum Park {
     /// There is output to write after all.
     Ready,
@@ -145,6 +145,7 @@ impl Shared {
                 idle_waiters: Vec::new(),
                 last_failure: None,
                 closed_totals: ClosedTotals::default(),
+                unchecked_operations: 0,
             }),
         }
     }
@@ -172,7 +173,12 @@ impl Shared {
     /// Runs `act` under the lock, and wakes tasks after it.
     fn with<R>(&self, act: impl FnOnce(&mut SharedState, &mut DeferredWork) -> R) -> R {
         let mut work = DeferredWork::default();
-        let result = act(&mut self.state.lock(), &mut work);
+        let result = {
+            let mut state = self.state.lock();
+            let result = act(&mut state, &mut work);
+            state.end_operation();
+            result
+        };
         debug_assert!(work.incoming.is_empty(), "only `receive` adds incoming calls");
         work.wake();
         result
@@ -204,25 +210,11 @@ impl Shared {
             let mux_id = link
                 .machine
                 .call(Waiter::Call(Arc::clone(&slot)), &request, now)
-                .map_err(|error| self.start_error(error))?;
+                .map_err(|error| outcome::start_error(error, &self.limits, &self.remote))?;
             link.wake_driver_for(deadline, work);
             Ok((epoch, mux_id))
         })?;
         Ok(StartedCall { slot, epoch, mux_id })
-    }
-
-    fn start_error(&self, error: StartError) -> CallError {
-        let remote = self.remote.clone();
-        match error {
-            StartError::TooLarge { bytes } => {
-                CallError::TooLarge { bytes, max: self.limits.message_bytes_max }
-            }
-            StartError::TooManyCalls => {
-                CallError::TooManyCalls { remote, max: self.limits.outbound_calls_max }
-            }
-            StartError::DeadlinePassed => CallError::DeadlineExceeded { remote },
-            StartError::Draining => CallError::Shutdown,
-        }
     }
 
     /// Cancels a started call ([B11]). Does nothing if it has ended.
@@ -294,7 +286,7 @@ impl Shared {
         messages: &mut Vec<Message>,
         bytes: usize,
         work: &mut DeferredWork,
-    ) -> Result<bool, CloseReason> {
+    ) -> Result<Output, CloseReason> {
         let now = self.now();
         let mut state = self.state.lock();
         let link = state.link(epoch)?;
@@ -306,7 +298,9 @@ impl Shared {
             link.machine.handle_message(message, now);
         }
         state.apply_events(work);
-        state.link(epoch).map(|link| link.machine.wants_transmit())
+        state.end_operation();
+        let wants_transmit = state.link(epoch)?.machine.wants_transmit();
+        Ok(if wants_transmit { Output::Queued } else { Output::Empty })
     }
 
     /// Queues the responses of handlers. Those of calls that have ended are ignored.
@@ -411,6 +405,7 @@ impl Shared {
         }
         let waiters = state.handler_wakers.entry(mux_id).or_default();
         let previous = register(waiters, key, waker);
+        state.end_operation();
         drop(state);
         drop(previous); // not under the lock: a waker may run foreign code
         Poll::Pending
@@ -429,6 +424,7 @@ impl Shared {
     }
 
     /// Whether the response of an inbound call is still needed.
+    #[must_use]
     pub fn is_live(&self, epoch: Epoch, mux_id: u64) -> bool {
         self.state.lock().link(epoch).is_ok_and(|link| link.machine.is_inbound_live(mux_id))
     }
@@ -581,7 +577,9 @@ impl HandlerTask {
 
 impl Drop for HandlerTask {
     fn drop(&mut self) {
-        if self.0.handler_tasks.fetch_sub(1, Ordering::AcqRel) == 1 {
+        let before = self.0.handler_tasks.fetch_sub(1, Ordering::AcqRel);
+        debug_assert!(before > 0, "handler_tasks was {before} while a task ends");
+        if before == 1 {
             self.0.with(|state, work| {
                 if state.is_draining {
                     work.wakers.append(&mut state.idle_waiters);

@@ -1,4 +1,4 @@
-//! Statistics of one remote, which can be read at any time without disturbing it ([B08]).
+//! State and statistics of one remote, which can be read at any time without disturbing it ([B08]).
 //!
 //! [B08]: crate::rules#b08
 
@@ -6,7 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::name::Name;
-use crate::shared::ConnectionState;
+
+/// The state of the connection to a remote ([B08]).
+///
+/// [B08]: crate::rules#b08
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ConnectionState {
+    /// Dialing, or waiting to be dialed.
+    Connecting,
+    /// Open: calls can be made.
+    Connected,
+    /// Waiting before the next attempt.
+    Backoff,
+    /// Ended for good.
+    Shutdown,
+}
 
 /// A snapshot of one remote. Totals count from when the manager was built, over all reconnects.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +109,7 @@ impl ConnectionStats {
     /// Returns whether no call, handler task or message is left ([B05]).
     ///
     /// [B05]: crate::rules#b05
+    #[must_use]
     pub fn is_quiescent(&self) -> bool {
         self.live_outbound_calls == 0
             && self.live_inbound_calls == 0

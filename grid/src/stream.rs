@@ -11,16 +11,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::connection::RemoteHandle;
 use crate::error::{SendError, StreamError};
-use crate::handler::HandlerId;
 use crate::limits::{STREAM_CAPACITY, STREAM_CAPACITY_MAX};
+use crate::outcome;
 use crate::proto::connection::{Capacities, End};
 use crate::proto::subroute::Subroute;
-use crate::request::trace_name;
+use crate::remote_handle::RemoteHandle;
+use crate::route::{HandlerId, call_name};
 use crate::shared::{NewStream, Shared, StreamHandle};
-use crate::time::Instant;
-use crate::trace::{CallSide, CallTrace, TraceOutcome};
+use crate::trace::{CallRecorder, CallSide, TraceOutcome};
 
 pub mod receiver;
 pub mod sender;
@@ -94,11 +93,11 @@ impl OpenStream {
 
     async fn open(self) -> Result<Stream, StreamError> {
         let Self { remote, handler, name, subroute, payload, timeout, capacities } = self;
-        let trace = remote.tracer.is_active().then(|| OutboundStreamTrace {
-            start: remote.shared.now(),
-            name: trace_name(handler, name, subroute.as_ref()),
-            initial_payload_bytes: payload.as_ref().map_or(0, Bytes::len),
-        });
+        let mut recorder =
+            CallRecorder::start(&remote.tracer, &remote.shared, CallSide::Caller, || {
+                call_name(handler, name, subroute.as_ref())
+            });
+        recorder.add_bytes_out(payload.as_ref().map_or(0, Bytes::len));
         let stream = NewStream {
             handler: handler.get(),
             subroute: subroute.map(|subroute| subroute.id(handler.get())),
@@ -106,28 +105,14 @@ impl OpenStream {
             timeout,
             capacities,
         };
-        let opened = Shared::open(&remote.shared, stream);
-        let handle = match opened {
+        let handle = match Shared::open(&remote.shared, stream) {
             Ok(handle) => handle,
             Err(error) => {
-                if let Some(trace) = trace {
-                    trace.emit(
-                        &remote,
-                        &PayloadBytes::default(),
-                        TraceOutcome::Failed(error.clone()),
-                    );
-                }
+                recorder.finish(|| TraceOutcome::Failed(error.clone()));
                 return Err(error.into());
             }
         };
-        let payload_bytes = trace.is_some().then(Arc::default);
-        let endpoint = StreamEndpoint {
-            handle,
-            payload_bytes,
-            live_halves: AtomicUsize::new(HALVES),
-            is_sender_dropped: AtomicBool::new(false),
-            caller: Some(CallerContext { remote, trace }),
-        };
+        let endpoint = StreamEndpoint::new(handle, recorder, Some(remote));
         poll_fn(|cx| endpoint.handle.poll_open(cx.waker()))
             .await
             .map_err(|end| endpoint.error(end))?;
@@ -206,44 +191,45 @@ impl Stream {
 #[derive(Debug)]
 pub(crate) struct StreamEndpoint {
     pub(crate) handle: StreamHandle,
-    /// Counted only if there is a trace subscriber.
-    pub(crate) payload_bytes: Option<Arc<PayloadBytes>>,
+    pub(crate) recorder: CallRecorder,
     /// Number of halves that are not being dropped.
     live_halves: AtomicUsize,
     /// Whether the sender was dropped alone, which finishes when the receiver is polled next.
     is_sender_dropped: AtomicBool,
-    /// Only at the caller's end.
-    caller: Option<CallerContext>,
-}
-
-#[derive(Debug)]
-struct CallerContext {
-    /// Keeps the manager alive.
-    remote: Arc<RemoteHandle>,
-    trace: Option<OutboundStreamTrace>,
-}
-
-/// Payload bytes received and sent by one end of a stream.
-#[derive(Debug, Default)]
-pub(crate) struct PayloadBytes {
-    pub(crate) received: AtomicUsize,
-    pub(crate) sent: AtomicUsize,
+    /// Keeps the manager alive; only at the caller's end.
+    caller: Option<Arc<RemoteHandle>>,
 }
 
 const HALVES: usize = 2;
 
 /// Order in which the two halves of an endpoint are dropped.
 #[derive(Debug, PartialEq, Eq)]
+#[must_use]
 pub(crate) enum DroppedHalf {
     First,
     Last,
 }
 
 impl StreamEndpoint {
+    /// Creates one end of a stream: the caller's with its `caller`, the handler's without.
+    ///
+    /// The caller's end finishes the record when it is dropped. At the callee the task of the
+    /// handler does.
+    pub(crate) fn new(
+        handle: StreamHandle,
+        recorder: CallRecorder,
+        caller: Option<Arc<RemoteHandle>>,
+    ) -> Self {
+        let live_halves = AtomicUsize::new(HALVES);
+        let is_sender_dropped = AtomicBool::new(false);
+        Self { handle, recorder, live_halves, is_sender_dropped, caller }
+    }
+
     /// Counts a half as dropped. Atomic: of two threads that drop one half each, exactly one sees
     /// `First`.
     pub(crate) fn drop_half(&self) -> DroppedHalf {
         let before = self.live_halves.fetch_sub(1, Ordering::AcqRel);
+        debug_assert!((1..=HALVES).contains(&before), "live_halves was {before} of {HALVES}");
         if before == HALVES { DroppedHalf::First } else { DroppedHalf::Last }
     }
 
@@ -263,57 +249,19 @@ impl StreamEndpoint {
         }
     }
 
-    /// Creates the handler's end of a stream.
-    pub(crate) fn new_callee(
-        handle: StreamHandle,
-        payload_bytes: Option<Arc<PayloadBytes>>,
-    ) -> Self {
-        let live_halves = AtomicUsize::new(HALVES);
-        let is_sender_dropped = AtomicBool::new(false);
-        Self { handle, payload_bytes, live_halves, is_sender_dropped, caller: None }
-    }
-
     pub(crate) fn error(&self, end: End) -> StreamError {
-        StreamError::new(end, self.handle.shared().remote())
+        outcome::stream_error(end, self.handle.shared().remote())
     }
 }
 
 impl Drop for StreamEndpoint {
     fn drop(&mut self) {
-        let Some(CallerContext { remote, trace: Some(trace) }) = self.caller.take() else {
-            return;
-        };
-        let outcome = match self.handle.end() {
+        let Some(_keeps_manager) = self.caller.take() else { return };
+        let mut recorder = self.recorder.clone();
+        recorder.finish(|| match self.handle.end() {
             None => TraceOutcome::Cancelled,
             Some(End::Finished) => TraceOutcome::Ok,
             Some(end) => TraceOutcome::StreamFailed(self.error(end)),
-        };
-        let none = PayloadBytes::default();
-        trace.emit(&remote, self.payload_bytes.as_deref().unwrap_or(&none), outcome);
-    }
-}
-
-/// Recorded when a stream is opened, emitted when it ends.
-#[derive(Debug)]
-struct OutboundStreamTrace {
-    start: Instant,
-    name: Arc<str>,
-    initial_payload_bytes: usize,
-}
-
-impl OutboundStreamTrace {
-    fn emit(self, remote: &RemoteHandle, bytes: &PayloadBytes, outcome: TraceOutcome) {
-        let RemoteHandle { shared, tracer, .. } = remote;
-        tracer.emit(&CallTrace {
-            name: self.name,
-            local: shared.local().clone(),
-            remote: shared.remote().clone(),
-            side: CallSide::Caller,
-            start: self.start,
-            duration: shared.now().since(self.start),
-            bytes_out: self.initial_payload_bytes + bytes.sent.load(Ordering::Relaxed),
-            bytes_in: bytes.received.load(Ordering::Relaxed),
-            outcome,
         });
     }
 }

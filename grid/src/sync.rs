@@ -10,8 +10,8 @@ use loom::sync as imp;
 use std::sync as imp;
 
 pub use imp::Arc;
-pub use imp::MutexGuard;
 pub use imp::atomic;
+pub use imp::{MutexGuard, RwLockReadGuard, RwLockWriteGuard};
 
 /// A mutex that does not poison: no user code runs under any lock of this crate, so a panic under
 /// one cannot leave user data half changed.
@@ -31,5 +31,29 @@ impl<T> Mutex<T> {
     #[cfg_attr(grid_loom, track_caller)]
     pub fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// A reader-writer lock that does not poison, for tables that are read often and changed rarely.
+/// What holds for a [`Mutex`] of this module holds for it.
+#[derive(Debug, Default)]
+pub struct RwLock<T>(imp::RwLock<T>);
+
+impl<T> RwLock<T> {
+    /// Wraps `value` in a lock.
+    pub fn new(value: T) -> Self {
+        Self(imp::RwLock::new(value))
+    }
+
+    /// Acquires the lock together with other readers, blocking until no writer holds it.
+    #[cfg_attr(grid_loom, track_caller)]
+    pub fn read(&self) -> RwLockReadGuard<'_, T> {
+        self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Acquires the lock alone, blocking until it is free.
+    #[cfg_attr(grid_loom, track_caller)]
+    pub fn write(&self) -> RwLockWriteGuard<'_, T> {
+        self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

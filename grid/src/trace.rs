@@ -7,12 +7,14 @@
 //! [B42]: crate::rules#b42
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::error::{CallError, StreamError};
 use crate::name::Name;
+use crate::shared::SharedRef;
+use crate::sync::RwLock;
 use crate::time::Instant;
 
 /// A call that has ended. A stream counts as one call, with all of its messages.
@@ -93,20 +95,20 @@ impl Tracer {
     }
 
     pub(crate) fn subscribe(&self, subscriber: Subscriber) {
-        let mut subscribers = self.subscribers.write().unwrap_or_else(PoisonError::into_inner);
+        let mut subscribers = self.subscribers.write();
         subscribers.push(subscriber);
         self.is_active.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn unsubscribe(&self, subscriber: &Subscriber) {
-        let mut subscribers = self.subscribers.write().unwrap_or_else(PoisonError::into_inner);
+        let mut subscribers = self.subscribers.write();
         subscribers.retain(|other| !Arc::ptr_eq(other, subscriber));
         self.is_active.store(!subscribers.is_empty(), Ordering::Relaxed);
     }
 
-    pub(crate) fn emit(&self, trace: &CallTrace) {
+    fn emit(&self, trace: &CallTrace) {
         // Cloned, so that no lock is held while a subscriber runs.
-        let subscribers = self.subscribers.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let subscribers = self.subscribers.read().clone();
         for subscriber in subscribers {
             let run = std::panic::AssertUnwindSafe(|| subscriber(trace));
             if let Err(panic) = std::panic::catch_unwind(run) {
@@ -122,6 +124,76 @@ impl Tracer {
 impl fmt::Debug for Tracer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tracer").field("is_active", &self.is_active()).finish()
+    }
+}
+
+/// Records one call from its start to its end: a request or a stream, at its caller or its callee.
+/// Records nothing if there is no subscriber at the start.
+///
+/// Clones count the bytes of the same call. One of its owners finishes the record.
+#[derive(Debug, Clone)]
+pub(crate) struct CallRecorder(Option<Arc<CallRecord>>);
+
+#[derive(Debug)]
+struct CallRecord {
+    tracer: Arc<Tracer>,
+    shared: SharedRef,
+    name: Arc<str>,
+    side: CallSide,
+    start: Instant,
+    bytes_out: AtomicUsize,
+    bytes_in: AtomicUsize,
+}
+
+impl CallRecorder {
+    /// Starts the record of a call with the remote of `shared`.
+    pub(crate) fn start(
+        tracer: &Arc<Tracer>,
+        shared: &SharedRef,
+        side: CallSide,
+        name: impl FnOnce() -> Arc<str>,
+    ) -> Self {
+        Self(tracer.is_active().then(|| {
+            Arc::new(CallRecord {
+                tracer: Arc::clone(tracer),
+                shared: SharedRef::clone(shared),
+                name: name(),
+                side,
+                start: shared.now(),
+                bytes_out: AtomicUsize::new(0),
+                bytes_in: AtomicUsize::new(0),
+            })
+        }))
+    }
+
+    /// Counts payload bytes that this server sent.
+    pub(crate) fn add_bytes_out(&self, bytes: usize) {
+        if let Some(record) = &self.0 {
+            record.bytes_out.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts payload bytes that this server received.
+    pub(crate) fn add_bytes_in(&self, bytes: usize) {
+        if let Some(record) = &self.0 {
+            record.bytes_in.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Emits the trace of the call. Does nothing when called again.
+    pub(crate) fn finish(&mut self, outcome: impl FnOnce() -> TraceOutcome) {
+        let Some(record) = self.0.take() else { return };
+        record.tracer.emit(&CallTrace {
+            name: Arc::clone(&record.name),
+            local: record.shared.local().clone(),
+            remote: record.shared.remote().clone(),
+            side: record.side,
+            start: record.start,
+            duration: record.shared.now().since(record.start),
+            bytes_out: record.bytes_out.load(Ordering::Relaxed),
+            bytes_in: record.bytes_in.load(Ordering::Relaxed),
+            outcome: outcome(),
+        });
     }
 }
 

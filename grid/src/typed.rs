@@ -50,9 +50,10 @@ use serde::de::DeserializeOwned;
 
 use crate::connection::Connection;
 use crate::error::{HandlerError, RegisterError, TypedCallError};
-use crate::handler::{HandlerId, RequestContext, Route};
+use crate::handler::RequestContext;
 use crate::manager::Manager;
 use crate::proto::subroute::Subroute;
+use crate::route::{HandlerId, Route};
 use crate::shared_bytes;
 
 pub mod stream;

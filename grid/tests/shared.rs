@@ -9,7 +9,7 @@ use bytes::Bytes;
 use grid::Limits;
 use grid::proto::connection::CloseReason;
 use grid::proto::message::{Flags, Header, Message, Op};
-use grid::shared::{ClockHandle, DeferredWork, Epoch, Shared};
+use grid::shared::{ClockHandle, DeferredWork, Epoch, Output, Shared};
 use grid::time::{Clock, Instant, Timestamp};
 
 struct FrozenClock;
@@ -57,7 +57,8 @@ fn one_inbound_call() -> (Shared, Epoch) {
         let header = Header { flags: Flags::EOF, handler: 9, ..Header::new(mux_id, Op::Request) };
         let message = Message { header, payload: Bytes::new(), subroute: None };
         let mut work = DeferredWork::default();
-        shared.receive(epoch, &mut vec![message], 20, &mut work).expect("it is open");
+        let output = shared.receive(epoch, &mut vec![message], 20, &mut work);
+        assert_eq!(output, Ok(Output::Empty));
         assert_eq!(work.incoming.len(), 1);
     }
     (shared, epoch)
@@ -100,7 +101,8 @@ fn b11_a_waiter_for_the_end_of_a_call_is_woken_when_its_blocked_response_is_canc
         subroute: None,
     };
     let mut work = DeferredWork::default();
-    shared.receive(epoch, &mut vec![cancel], 20, &mut work).expect("it is open");
+    let output = shared.receive(epoch, &mut vec![cancel], 20, &mut work);
+    assert_eq!(output, Ok(Output::Queued));
     work.wake();
     assert_eq!(wakes.count(), 1);
     assert_eq!(shared.stats().blocked_messages, 0);

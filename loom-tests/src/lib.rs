@@ -14,7 +14,6 @@ use std::task::{Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use grid::Limits;
 use grid::proto::connection::{CallOutcome, Capacities, CloseReason, End};
 use grid::proto::message::{Message, Op, parse_frame};
 use grid::shared::{
@@ -22,6 +21,7 @@ use grid::shared::{
     StreamHandle, Written,
 };
 use grid::time::{Clock, Instant, Timestamp};
+use grid::{CallError, Limits, SendError};
 use loom::sync::Notify;
 
 pub mod peer;
@@ -234,12 +234,14 @@ pub fn accepted(
 }
 
 /// Sends one message, waiting for credit and queue space.
-pub fn send(
-    handle: &StreamHandle,
-    payload: &'static [u8],
-) -> Result<(), grid::shared::SendFailure> {
+pub fn send(handle: &StreamHandle, payload: &'static [u8]) -> Result<(), SendError> {
     let mut payload = Some(Bytes::from_static(payload));
     wait(|waker| handle.poll_send(&mut payload, waker))
+}
+
+/// Returns the error of a send on a stream whose connection ended.
+pub fn disconnected(remote: &Shared) -> SendError {
+    SendError::Stream(CallError::Disconnected { remote: remote.remote().clone() }.into())
 }
 
 /// Receives the rest of a stream: its messages, and the error that ended it, if any.

@@ -8,11 +8,11 @@
 use std::task::Waker;
 
 use grid::proto::connection::{Capacities, CloseReason, End};
-use grid::shared::{Park, SendFailure, Written};
+use grid::shared::{Park, Written};
 use loom::thread;
 use loom_tests::{
-    QUEUE_FILLER, Sleeper, assert_quiescent, check, connected, opened, receive_all, request, send,
-    start,
+    QUEUE_FILLER, Sleeper, assert_quiescent, check, connected, disconnected, opened, receive_all,
+    request, send, start,
 };
 
 #[test]
@@ -64,7 +64,7 @@ fn q2_b05_b06_closing_ends_both_halves_of_a_stream_that_wait_for_credit_and_mess
         };
         remote.detach(epoch, CloseReason::Peer);
         let sent = sender.join().expect("no panic");
-        assert_eq!(sent, Err(SendFailure::StreamEnded(End::Disconnected)));
+        assert_eq!(sent, Err(disconnected(&remote)));
         let received = receiver.join().expect("no panic");
         assert_eq!(received, (vec![], Some(End::Disconnected)));
         assert_quiescent(&remote);

@@ -10,7 +10,7 @@ use std::sync::Arc as StdArc;
 use bytes::Bytes;
 use grid::proto::connection::End;
 use grid::proto::message::Op;
-use grid::shared::SendFailure;
+use grid::{CallError, SendError};
 use loom::thread;
 use loom_tests::{
     ONE_CREDIT_EACH_WAY, accepted, assert_quiescent, check, connected, deliver, opened,
@@ -39,8 +39,9 @@ fn q5_b24_an_error_reaches_both_halves_of_a_stream_whose_buffer_is_full() {
         assert_eq!(received, [&b"fills it"[..]], "messages before the error are received");
         assert_eq!(end, Some(End::RemoteError("it failed".into())));
         let sent = sender.join().expect("no panic");
-        let expected = SendFailure::StreamEnded(End::RemoteError("it failed".into()));
-        assert_eq!(sent, Err(expected));
+        let (remote_name, message) = (remote.remote().clone(), "it failed".into());
+        let expected = CallError::Remote { remote: remote_name, message };
+        assert_eq!(sent, Err(SendError::Stream(expected.into())));
         task.join().expect("it never blocks");
         assert_eq!(remote.stats().live_outbound_streams, 0);
     });

@@ -9,11 +9,11 @@ use std::sync::Arc as StdArc;
 use bytes::Bytes;
 use grid::ConnectionState;
 use grid::proto::connection::{CloseReason, End};
-use grid::shared::{HandlerTask, SendFailure};
+use grid::shared::HandlerTask;
 use loom::thread;
 use loom_tests::{
     ONE_CREDIT_EACH_WAY, Remote, Sleeper, Task, assert_quiescent, check, connected, deliver,
-    opened, peer, receive_all, request, send, wait,
+    disconnected, opened, peer, receive_all, request, send, wait,
 };
 
 #[test]
@@ -117,8 +117,7 @@ fn q9_b05_b09_shutdown_ends_a_stream_and_all_its_waiters() {
         let is_delivered = task.join().expect("no panic");
         let (received, end) = reader.join().expect("no panic");
         assert_eq!((received.len(), end), (usize::from(is_delivered), Some(End::Disconnected)));
-        let expected = SendFailure::StreamEnded(End::Disconnected);
-        assert_eq!(sender.join().expect("no panic"), Err(expected));
+        assert_eq!(sender.join().expect("no panic"), Err(disconnected(&remote)));
         assert_quiescent(&remote);
     });
 }

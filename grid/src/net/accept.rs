@@ -20,11 +20,10 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tower_service::Service;
 
-use super::remote_task::AcceptedConnection;
+use super::manager_state::{AcceptedConnection, ManagerPhase, ManagerState};
 use super::transport::Socket;
 use super::websocket::{self, FirstMessageError, ReadLimited, WebSocket};
-use crate::manager_state::{ManagerPhase, ManagerState};
-use crate::proto::handshake::{Acceptor, ConnectResponse, Refusal};
+use crate::proto::handshake::{Acceptor, ConnectResponse, InstanceId, Refusal};
 
 /// Accepts the upgrade requests of other servers: a `tower::Service` for hyper and axum.
 ///
@@ -188,7 +187,7 @@ async fn accept_handshake(
 struct Admitted<'a> {
     permit: mpsc::Permit<'a, AcceptedConnection>,
     dial_seq: u64,
-    instance: crate::proto::handshake::InstanceId,
+    instance: InstanceId,
 }
 
 /// Checks a Connect and reserves its place in the channel to the remote's task.
@@ -238,7 +237,7 @@ async fn reject(state: &ManagerState, mut socket: WebSocket, reason: String) -> 
 
 /// Logs a refusal at WARN once per remote and hour, not once per attempt (B02).
 fn log_refusal(state: &ManagerState, host: &str, reason: &str) {
-    if state.may_log(&format!("refused {host}")) {
+    if state.log_decision(&format!("refused {host}")).is_log() {
         tracing::warn!(target: "grid", host, reason, "incoming connection refused");
     } else {
         tracing::debug!(target: "grid", host, reason, "incoming connection refused");
@@ -266,7 +265,8 @@ impl UnauthenticatedSlot {
 
 impl Drop for UnauthenticatedSlot {
     fn drop(&mut self) {
-        self.state.unauthenticated_sockets.fetch_sub(1, Ordering::Relaxed);
+        let before = self.state.unauthenticated_sockets.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before > 0, "unauthenticated_sockets was {before} with a slot taken");
     }
 }
 

@@ -11,11 +11,11 @@ use tokio_tungstenite::client_async_with_config;
 use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
+use super::manager_state::ManagerState;
 use super::websocket::{self, FirstMessageError, ReadLimited, WebSocket};
 use crate::auth::AuthError;
 use crate::buggify::FaultPoint;
 use crate::limits::REASON_BYTES_MAX;
-use crate::manager_state::ManagerState;
 use crate::name::Name;
 use crate::proto::handshake::{ConnectRequest, ConnectResponse, HandshakeError, InstanceId};
 use crate::stats::{Failure, FailureKind};

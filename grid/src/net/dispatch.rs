@@ -5,20 +5,17 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
 use crate::error::HandlerError;
-use crate::handler::{
-    Execution, HandlerFuture, RegisteredFn, RegisteredHandler, Registry, RequestContext,
-};
+use crate::handler::{HandlerFuture, RegisteredFn, RegisteredHandler, Registry, RequestContext};
 use crate::proto::connection::{CallKind, HandlerResult, Incoming};
+use crate::route::Execution;
 use crate::shared::{Epoch, HandlerTask, Shared, SharedRef};
-use crate::stream::{PayloadBytes, StreamEndpoint, StreamOutput, StreamReceiver};
-use crate::time::Instant;
-use crate::trace::{CallSide, CallTrace, TraceOutcome, Tracer};
+use crate::stream::{StreamEndpoint, StreamOutput, StreamReceiver};
+use crate::trace::{CallRecorder, CallSide, TraceOutcome, Tracer};
 
 /// Runs the handlers of one connection.
 #[derive(Debug)]
@@ -52,33 +49,28 @@ impl Dispatcher {
 
     fn run(&self, registered: Arc<RegisteredHandler>, request: Incoming) -> Option<HandlerResult> {
         let mux_id = request.mux_id;
-        let mut trace = self.tracer.is_active().then(|| {
-            Box::new(InboundTrace {
-                tracer: Arc::clone(&self.tracer),
-                name: Arc::clone(&registered.name),
-                start: self.shared.now(),
-                initial_payload_bytes: request.payload.len(),
-                stream_bytes: None,
-            })
-        });
+        let name = || Arc::clone(&registered.name);
+        let mut recorder = CallRecorder::start(&self.tracer, &self.shared, CallSide::Callee, name);
+        recorder.add_bytes_in(request.payload.len());
         let execution = registered.route.execution;
-        let Some(invocation) = self.prepare(registered, request, &mut trace) else {
-            if let Some(trace) = trace {
-                trace.emit(&self.shared, (TraceOutcome::Cancelled, 0));
-            }
+        let Some(invocation) = self.prepare(registered, request, &recorder) else {
+            recorder.finish(|| TraceOutcome::Cancelled);
             return None;
         };
         let future = match execution {
             Execution::Inline => match poll_inline(invocation) {
                 PolledOnce::Pending(future) => future,
-                PolledOnce::Ready(response) => return Some(self.trace_response(trace, response)),
+                PolledOnce::Ready(response) => {
+                    record_response(&mut recorder, &response);
+                    return Some(response);
+                }
             },
             // The handler's function is called by the new task too.
             Execution::Spawned => Box::pin(async move { invocation.start().await }),
         };
         tokio::spawn(SpawnedHandler {
             future: Some(future),
-            trace,
+            recorder,
             epoch: self.epoch,
             mux_id,
             key: None,
@@ -94,7 +86,7 @@ impl Dispatcher {
         &self,
         registered: Arc<RegisteredHandler>,
         request: Incoming,
-        trace: &mut Option<Box<InboundTrace>>,
+        recorder: &CallRecorder,
     ) -> Option<Invocation> {
         let Incoming { mux_id, kind, payload, deadline, .. } = request;
         let context = RequestContext {
@@ -113,22 +105,9 @@ impl Dispatcher {
         };
         let capacities = registered.route.capacities;
         let handle = Shared::accept(&self.shared, self.epoch, mux_id, capacities)?;
-        let bytes =
-            trace.as_mut().map(|trace| Arc::clone(trace.stream_bytes.get_or_insert_default()));
-        let endpoint = Some(Arc::new(StreamEndpoint::new_callee(handle, bytes)));
+        let endpoint = Some(Arc::new(StreamEndpoint::new(handle, recorder.clone(), None)));
         let payload = has_payload.then_some(payload);
         Some(Invocation { registered, context, payload, endpoint })
-    }
-
-    fn trace_response(
-        &self,
-        trace: Option<Box<InboundTrace>>,
-        response: HandlerResult,
-    ) -> HandlerResult {
-        if let Some(trace) = trace {
-            trace.emit(&self.shared, outcome_of(&response));
-        }
-        response
     }
 }
 
@@ -230,7 +209,7 @@ fn drop_catching_panic(future: Option<HandlerFuture>) {
 /// ```
 struct SpawnedHandler {
     future: Option<HandlerFuture>,
-    trace: Option<Box<InboundTrace>>,
+    recorder: CallRecorder,
     shared: SharedRef,
     epoch: Epoch,
     mux_id: u64,
@@ -248,9 +227,7 @@ impl Future for SpawnedHandler {
             this.shared.poll_cancelled(this.epoch, this.mux_id, &mut this.key, cx.waker());
         if cancelled.is_ready() {
             drop_catching_panic(this.future.take());
-            if let Some(trace) = this.trace.take() {
-                trace.emit(&this.shared, (TraceOutcome::Cancelled, 0));
-            }
+            this.recorder.finish(|| TraceOutcome::Cancelled);
             return Poll::Ready(());
         }
         let Some(future) = &mut this.future else { return Poll::Ready(()) };
@@ -258,46 +235,17 @@ impl Future for SpawnedHandler {
             return Poll::Pending;
         };
         drop_catching_panic(this.future.take());
-        if let Some(trace) = this.trace.take() {
-            trace.emit(&this.shared, outcome_of(&response));
-        }
+        record_response(&mut this.recorder, &response);
         this.shared.respond(this.epoch, &[(this.mux_id, response)]);
         Poll::Ready(())
     }
 }
 
-/// Recorded when a handler starts, emitted when its call ends.
-struct InboundTrace {
-    tracer: Arc<Tracer>,
-    name: Arc<str>,
-    start: Instant,
-    initial_payload_bytes: usize,
-    /// Bytes of the stream's messages; `None` for a request.
-    stream_bytes: Option<Arc<PayloadBytes>>,
-}
-
-impl InboundTrace {
-    fn emit(self, shared: &Shared, (outcome, bytes_out): (TraceOutcome, usize)) {
-        let streamed = |direction: fn(&PayloadBytes) -> &AtomicUsize| {
-            self.stream_bytes.as_ref().map_or(0, |bytes| direction(bytes).load(Ordering::Relaxed))
-        };
-        self.tracer.emit(&CallTrace {
-            name: self.name,
-            local: shared.local().clone(),
-            remote: shared.remote().clone(),
-            side: CallSide::Callee,
-            start: self.start,
-            duration: shared.now().since(self.start),
-            bytes_out: bytes_out + streamed(|bytes| &bytes.sent),
-            bytes_in: self.initial_payload_bytes + streamed(|bytes| &bytes.received),
-            outcome,
-        });
-    }
-}
-
-fn outcome_of(response: &Result<Bytes, HandlerError>) -> (TraceOutcome, usize) {
-    match response {
-        Ok(payload) => (TraceOutcome::Ok, payload.len()),
-        Err(error) => (TraceOutcome::HandlerFailed(error.message().into()), 0),
-    }
+/// Finishes the record of a call that its handler responded to.
+fn record_response(recorder: &mut CallRecorder, response: &HandlerResult) {
+    recorder.add_bytes_out(response.as_ref().map_or(0, Bytes::len));
+    recorder.finish(|| match response {
+        Ok(_) => TraceOutcome::Ok,
+        Err(error) => TraceOutcome::HandlerFailed(error.message().into()),
+    });
 }

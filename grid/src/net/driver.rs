@@ -37,7 +37,7 @@ use crate::limits::{
 };
 use crate::proto::connection::{CloseReason, HandlerResult};
 use crate::proto::message::{Message, Messages, ParseError};
-use crate::shared::{DeferredWork, Epoch, Park, SharedRef, Written};
+use crate::shared::{DeferredWork, Epoch, Output, Park, SharedRef, Written};
 use crate::time::Instant;
 
 /// The future of an open connection; resolves with the reason for its end.
@@ -79,6 +79,7 @@ impl Drop for DetachOnDrop {
 
 /// Result of reading from the socket in one turn.
 #[derive(Debug, PartialEq, Eq)]
+#[must_use]
 enum ReadProgress {
     /// No data is left to read now.
     Drained,
@@ -138,7 +139,7 @@ impl Driver {
             };
             if read == ReadProgress::Drained
                 && written != Written::Partial
-                && !self.poll_park(cx, written)?
+                && self.poll_park(cx, written)?.is_pending()
             {
                 return Ok(());
             }
@@ -208,7 +209,7 @@ impl Driver {
                 "ignored an unexpected message"
             );
         }
-        self.wants_transmit = received?;
+        self.wants_transmit = received? == Output::Queued;
         if !self.work.incoming.is_empty() {
             self.dispatcher.serve(&mut self.work.incoming, &mut self.responses);
             if !self.responses.is_empty() {
@@ -293,14 +294,18 @@ impl Driver {
         reason
     }
 
-    /// Registers the waker and sets the sleep. Returns whether new work arrived meanwhile.
-    fn poll_park(&mut self, cx: &mut Context<'_>, written: Written) -> Result<bool, CloseReason> {
+    /// Registers the waker and sets the sleep. Returns ready if new work arrived meanwhile.
+    fn poll_park(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Written,
+    ) -> Result<Poll<()>, CloseReason> {
         let Dispatcher { shared, epoch, .. } = &self.dispatcher;
         let Park::Until(until) = shared.park(*epoch, written, cx.waker())? else {
-            return Ok(true);
+            return Ok(Poll::Ready(()));
         };
         self.spurious_wake.wake_later(cx);
-        let Some(until) = until else { return Ok(false) };
+        let Some(until) = until else { return Ok(Poll::Pending) };
         // A sleep that ends earlier is kept: an occasional spurious wake-up costs less than
         // resetting the timer for each call.
         if self.sleep_until.is_none_or(|current| until < current) {
@@ -309,9 +314,9 @@ impl Driver {
             let at = tokio::time::Instant::now() + wait;
             self.sleep.as_mut().reset(at);
             self.sleep_until = Some(until);
-            return Ok(self.sleep.as_mut().poll(cx).is_ready());
+            return Ok(self.sleep.as_mut().poll(cx));
         }
-        Ok(false)
+        Ok(Poll::Pending)
     }
 }
 

@@ -18,23 +18,14 @@ use tokio::sync::mpsc;
 use super::dial;
 use super::dispatch::{Dispatcher, panic_text};
 use super::driver::Driver;
+use super::manager_state::{AcceptedConnection, ManagerState};
 use super::websocket::{self, WebSocket};
 use crate::backoff::Backoff;
 use crate::buggify::FaultPoint;
-use crate::manager_state::ManagerState;
 use crate::proto::connection::CloseReason;
 use crate::proto::handshake::{Dialer, InstanceId};
-use crate::shared::{ConnectionState, SharedRef};
-use crate::stats::{Failure, FailureKind};
-
-/// A connection whose handshake the acceptor has completed.
-pub(crate) struct AcceptedConnection {
-    pub(crate) socket: WebSocket,
-    pub(crate) instance: InstanceId,
-    /// Sequence number among the dials of this remote. A connection that arrives after one with a
-    /// higher number is stale.
-    pub(crate) dial_seq: u64,
-}
+use crate::shared::SharedRef;
+use crate::stats::{ConnectionState, Failure, FailureKind};
 
 /// State of one remote's task.
 pub(crate) struct RemoteTask {
@@ -252,7 +243,7 @@ impl RemoteTask {
     /// [B41]: crate::rules#b41
     fn log_failure(&self, event: &str, error: &dyn std::fmt::Display) {
         let remote = self.shared.remote();
-        if self.state.may_log(remote.as_str()) {
+        if self.state.log_decision(remote.as_str()).is_log() {
             tracing::warn!(
                 target: "grid", %remote, %error, "{event} (next log in 1 h)"
             );

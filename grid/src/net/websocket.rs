@@ -64,7 +64,12 @@ impl AsyncRead for ReadLimited {
         let mut part = ReadBuf::new(&mut part[..room]);
         ready!(Pin::new(socket).poll_read(cx, &mut part))?;
         buffer.put_slice(part.filled());
-        *budget -= part.filled().len();
+        let read = part.filled().len();
+        debug_assert!(
+            read <= *budget,
+            "read {read} bytes, {budget} were left before the handshake"
+        );
+        *budget -= read;
         Poll::Ready(Ok(()))
     }
 }

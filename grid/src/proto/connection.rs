@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use self::requests::Respond;
+pub use self::slots::SlotOwner;
 pub use super::end::{CallOutcome, End};
 pub use super::event::{CloseReason, Counters, Event, StartError};
 pub use super::inbound::{CallKind, HandlerResult, Incoming};
@@ -32,6 +33,7 @@ mod flush;
 mod invariants;
 mod output;
 mod requests;
+mod slots;
 mod stream_pings;
 mod streams;
 mod timers;

@@ -81,6 +81,11 @@ impl CallSlot {
         }
     }
 
+    /// Whether the call has no outcome yet.
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(&*self.0.lock(), CallSlotState::Waiting(_))
+    }
+
     /// Takes the outcome as soon as it is stored.
     pub(super) fn poll(&self, waker: &Waker) -> Poll<CallOutcome> {
         let mut state = self.0.lock();

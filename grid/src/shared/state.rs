@@ -9,14 +9,14 @@ use bytes::Bytes;
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
+use super::Epoch;
 use super::slot::CallSlot;
-use super::stream::StreamWaiter;
-use super::{ConnectionState, Epoch};
+use super::stream_slot::StreamWaiter;
 use crate::proto::connection::{
     CallOutcome, CloseReason, Connection, Counters, End, Event, Incoming,
 };
 use crate::proto::message::Op;
-use crate::stats::{Failure, FailureKind};
+use crate::stats::{ConnectionState, Failure, FailureKind};
 use crate::sync::Arc;
 use crate::time::Instant;
 
@@ -51,6 +51,8 @@ pub(super) struct SharedState {
     pub(super) last_failure: Option<Failure>,
     /// Sums over the ended connections.
     pub(super) closed_totals: ClosedTotals,
+    /// Operations since the invariants were last checked (debug builds).
+    pub(super) unchecked_operations: usize,
 }
 
 #[derive(Debug)]

@@ -16,13 +16,15 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::state::{Machine, Waiter};
+use super::stream_slot::{Half, StreamSlot, StreamWaiter};
 use super::{Epoch, Shared, SharedRef};
-use crate::error::CallError;
+use crate::error::{CallError, SendError};
+use crate::outcome;
 use crate::proto::connection::{
     Capacities, End, OpenRequest, Received, SendStatus, StreamId, StreamSide,
 };
 use crate::proto::subroute::SubrouteId;
-use crate::sync::{Arc, Mutex};
+use crate::sync::Arc;
 
 /// A stream to be opened.
 #[derive(Debug)]
@@ -37,115 +39,6 @@ pub struct NewStream {
     pub timeout: Option<Duration>,
     /// Numbers of messages that may be in flight.
     pub capacities: Capacities,
-}
-
-/// The reason why a message was not sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SendFailure {
-    /// This direction was finished, or the handler has returned.
-    Finished,
-    /// The stream has no request side.
-    NoInput,
-    /// The message is larger than the limit.
-    TooLarge {
-        /// Size of the message.
-        bytes: usize,
-    },
-    /// The stream ended.
-    StreamEnded(End),
-}
-
-/// The wakers of an open stream. Kept in the state machine, under its lock.
-#[derive(Debug)]
-pub(super) struct StreamWaiter {
-    slot: Arc<StreamSlot>,
-    pub(super) receiver_waker: Option<Waker>,
-    pub(super) sender_waker: Option<Waker>,
-}
-
-impl StreamWaiter {
-    fn new(slot: &Arc<StreamSlot>) -> Box<Self> {
-        Box::new(Self { slot: Arc::clone(slot), receiver_waker: None, sender_waker: None })
-    }
-
-    /// Records the end of the stream and wakes its halves. Must not be called under the lock.
-    pub(super) fn complete(self, rest: VecDeque<Bytes>, end: End) {
-        let late = self.slot.complete(rest, end);
-        let waiting = [self.receiver_waker, self.sender_waker];
-        waiting.into_iter().chain(late).flatten().for_each(Waker::wake);
-    }
-}
-
-/// The remains of a stream after its end.
-///
-/// ```text
-///          complete
-///   Live ────────────► Ended
-/// ```
-#[derive(Debug)]
-struct StreamSlot(Mutex<StreamSlotState>);
-
-#[derive(Debug)]
-enum StreamSlotState {
-    /// With the wakers of halves that found the stream removed from the state machine before its
-    /// end was recorded here.
-    Live {
-        wakers: [Option<Waker>; 2],
-    },
-    Ended {
-        rest: VecDeque<Bytes>,
-        end: End,
-    },
-}
-
-/// The half of a stream that waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Half {
-    Receiver,
-    Sender,
-}
-
-impl StreamSlot {
-    fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(StreamSlotState::Live { wakers: [None, None] })))
-    }
-
-    fn complete(&self, rest: VecDeque<Bytes>, end: End) -> [Option<Waker>; 2] {
-        let mut state = self.0.lock();
-        match std::mem::replace(&mut *state, StreamSlotState::Ended { rest, end }) {
-            StreamSlotState::Live { wakers } => wakers,
-            ended @ StreamSlotState::Ended { .. } => {
-                *state = ended;
-                crate::bug!("a stream ended twice");
-                [None, None]
-            }
-        }
-    }
-
-    /// Reads the remains, once they are there.
-    fn poll<R>(
-        &self,
-        half: Half,
-        waker: &Waker,
-        read: impl FnOnce(&mut VecDeque<Bytes>, &End) -> R,
-    ) -> Poll<R> {
-        let waker = waker.clone();
-        let mut state = self.0.lock();
-        let previous = match &mut *state {
-            StreamSlotState::Ended { rest, end } => return Poll::Ready(read(rest, end)),
-            StreamSlotState::Live { wakers } => wakers[half as usize].replace(waker),
-        };
-        drop(state);
-        drop(previous); // not under the lock: a waker may run foreign code
-        Poll::Pending
-    }
-}
-
-/// The result of an attempt under the lock.
-enum Attempt<R> {
-    Ready(R),
-    Pending,
-    StreamEnded,
 }
 
 /// One end of a stream, shared by its two halves. Dropping the caller's end cancels the stream, if
@@ -189,7 +82,10 @@ impl Shared {
             let wake_at = deadline.map_or(first_ping, |deadline| deadline.min(first_ping));
             link.wake_driver_for(wake_at, work);
             state.apply_events(work); // also on failure: the payload must not be dropped here
-            Ok((epoch, opened.map_err(|error| this.start_error(error))?))
+            Ok((
+                epoch,
+                opened.map_err(|error| outcome::start_error(error, &this.limits, &this.remote))?,
+            ))
         })?;
         Ok(StreamHandle { shared: SharedRef::clone(this), slot, epoch, id })
     }
@@ -230,11 +126,9 @@ impl StreamHandle {
     pub fn poll_open(&self, waker: &Waker) -> Poll<Result<(), End>> {
         let attempt = |machine: &mut Machine, id: StreamId| {
             if machine.is_open(id.mux_id) {
-                Attempt::Ready(Ok(()))
-            } else if machine.slot_mut(id).is_some() {
-                Attempt::Pending
+                Some(Poll::Ready(Ok(())))
             } else {
-                Attempt::StreamEnded
+                machine.slot_mut(id).map(|_| Poll::Pending)
             }
         };
         // A handler may have sent all of its messages and returned before this poll.
@@ -249,37 +143,33 @@ impl StreamHandle {
     ///
     /// # Errors
     ///
-    /// [`SendFailure`]. If the stream ended while the message waited, it is not known whether the
-    /// message was sent.
+    /// [`SendError`], except [`SendError::NotReady`]. If the stream ended while the message waited,
+    /// it is not known whether the message was sent.
     pub fn poll_send(
         &self,
         payload: &mut Option<Bytes>,
         waker: &Waker,
-    ) -> Poll<Result<(), SendFailure>> {
-        let attempt = |machine: &mut Machine, id: StreamId| attempt_send(machine, id, payload);
-        let on_end =
-            |_: &mut VecDeque<Bytes>, end: &End| Err(SendFailure::StreamEnded(end.clone()));
-        self.poll(Half::Sender, waker, attempt, on_end)
+    ) -> Poll<Result<(), SendError>> {
+        let attempt = |machine: &mut Machine, id: StreamId| self.attempt_send(machine, id, payload);
+        self.poll(Half::Sender, waker, attempt, |_, end| Err(self.send_error(end)))
     }
 
-    /// Sends `payload` without waiting for it to be queued. Returns whether it was accepted: at
-    /// most one message waits.
+    /// Sends `payload` without waiting for it to be queued: at most one message waits.
     ///
     /// # Errors
     ///
-    /// [`SendFailure`].
-    pub fn try_send(&self, payload: Bytes) -> Result<bool, SendFailure> {
+    /// [`SendError`]; [`SendError::NotReady`] if an earlier message waits.
+    pub fn try_send(&self, payload: Bytes) -> Result<(), SendError> {
         let mut payload = Some(payload);
         let mut attempt =
-            |machine: &mut Machine, id: StreamId| attempt_send(machine, id, &mut payload);
+            |machine: &mut Machine, id: StreamId| self.attempt_send(machine, id, &mut payload);
         match self.attempt(Half::Sender, None, &mut attempt) {
-            Attempt::Ready(sent) => sent.map(|()| true),
-            Attempt::Pending => Ok(payload.is_none()),
+            Some(Poll::Ready(sent)) => sent,
+            Some(Poll::Pending) if payload.is_none() => Ok(()),
+            Some(Poll::Pending) => Err(SendError::NotReady),
             // The stream has ended, but the end may not be recorded yet: the message is then lost
             // like any that is in flight at the end.
-            Attempt::StreamEnded => {
-                self.end().map_or(Ok(true), |end| Err(SendFailure::StreamEnded(end)))
-            }
+            None => self.end().map_or(Ok(()), |end| Err(self.send_error(&end))),
         }
     }
 
@@ -303,9 +193,9 @@ impl StreamHandle {
     /// The end of the stream, if it failed.
     pub fn poll_finish(&self, waker: &Waker) -> Poll<Result<(), End>> {
         let attempt = |machine: &mut Machine, id: StreamId| match machine.finish(id) {
-            SendStatus::StreamEnded => Attempt::StreamEnded,
-            SendStatus::Queued => Attempt::Ready(Ok(())),
-            _ => Attempt::Pending,
+            SendStatus::StreamEnded => None,
+            SendStatus::Queued => Some(Poll::Ready(Ok(()))),
+            _ => Some(Poll::Pending),
         };
         self.poll(Half::Sender, waker, attempt, |_, end| match end {
             End::Finished => Ok(()),
@@ -320,10 +210,10 @@ impl StreamHandle {
     /// The end of the stream, if it failed, or if this end's own handler has returned.
     pub fn poll_receive(&self, waker: &Waker) -> Poll<Option<Result<Bytes, End>>> {
         let attempt = |machine: &mut Machine, id: StreamId| match machine.receive(id) {
-            Received::Message(payload) => Attempt::Ready(Some(Ok(payload))),
-            Received::Empty => Attempt::Pending,
-            Received::InputFinished => Attempt::Ready(None),
-            Received::StreamEnded => Attempt::StreamEnded,
+            Received::Message(payload) => Some(Poll::Ready(Some(Ok(payload)))),
+            Received::Empty => Some(Poll::Pending),
+            Received::InputFinished => Some(Poll::Ready(None)),
+            Received::StreamEnded => None,
         };
         let side = self.id.side;
         self.poll(Half::Receiver, waker, attempt, |rest, end| match (rest.pop_front(), end) {
@@ -348,13 +238,7 @@ impl StreamHandle {
     /// blocked.
     pub fn stop_receiving(&self) {
         self.act(Machine::stop_receiving);
-        let mut state = self.slot.0.lock();
-        let dropped = match &mut *state {
-            StreamSlotState::Ended { rest, .. } => std::mem::take(rest),
-            StreamSlotState::Live { .. } => VecDeque::new(),
-        };
-        drop(state);
-        drop(dropped);
+        drop(self.slot.take_rest());
     }
 
     /// Cancels the stream from the caller's end ([B11]). Does nothing if it has ended.
@@ -367,10 +251,7 @@ impl StreamHandle {
 
     /// Returns the end of the stream, if it has ended.
     pub fn end(&self) -> Option<End> {
-        match &*self.slot.0.lock() {
-            StreamSlotState::Ended { end, .. } => Some(end.clone()),
-            StreamSlotState::Live { .. } => None,
-        }
+        self.slot.end()
     }
 
     /// Runs `act` on the state machine, if the stream's connection is still open.
@@ -384,25 +265,52 @@ impl StreamHandle {
         });
     }
 
+    /// Passes `payload` to the stream, unless that has been done, and returns its progress; `None` if
+    /// the state machine no longer has the stream.
+    fn attempt_send(
+        &self,
+        machine: &mut Machine,
+        id: StreamId,
+        payload: &mut Option<Bytes>,
+    ) -> Option<Poll<Result<(), SendError>>> {
+        let sent = match payload {
+            Some(_) => machine.send(id, payload),
+            None => machine.send_status(id),
+        };
+        Some(Poll::Ready(match sent {
+            SendStatus::Queued => Ok(()),
+            SendStatus::Waiting => return Some(Poll::Pending),
+            SendStatus::Finished => Err(SendError::Finished),
+            SendStatus::NoInput => Err(SendError::NoInput),
+            SendStatus::TooLarge { bytes } => {
+                Err(SendError::TooLarge { bytes, max: self.shared.limits.message_bytes_max })
+            }
+            SendStatus::StreamEnded => return None,
+        }))
+    }
+
+    fn send_error(&self, end: &End) -> SendError {
+        outcome::send_error(end.clone(), &self.shared.remote)
+    }
+
     /// Attempts an operation under the lock. If it must wait, attempts it again and registers the
     /// waker under the same lock, so that no wake-up is lost in between. The first attempt has no
     /// waker, because most attempts succeed and cloning a waker costs more than the attempt.
+    ///
+    /// An attempt returns `None` if the state machine no longer has the stream. The result is then
+    /// read from the slot by `on_end`.
     fn poll<R>(
         &self,
         half: Half,
         waker: &Waker,
-        mut attempt: impl FnMut(&mut Machine, StreamId) -> Attempt<R>,
+        mut attempt: impl FnMut(&mut Machine, StreamId) -> Option<Poll<R>>,
         on_end: impl FnOnce(&mut VecDeque<Bytes>, &End) -> R,
     ) -> Poll<R> {
         let attempted = match self.attempt(half, None, &mut attempt) {
-            Attempt::Pending => self.attempt(half, Some(waker.clone()), &mut attempt),
+            Some(Poll::Pending) => self.attempt(half, Some(waker.clone()), &mut attempt),
             attempted => attempted,
         };
-        match attempted {
-            Attempt::Ready(ready) => Poll::Ready(ready),
-            Attempt::Pending => Poll::Pending,
-            Attempt::StreamEnded => self.slot.poll(half, waker, on_end),
-        }
+        attempted.unwrap_or_else(|| self.slot.poll(half, waker, on_end))
     }
 
     /// Runs one attempt; `waker` is registered under the same lock if it must wait.
@@ -410,48 +318,23 @@ impl StreamHandle {
         &self,
         half: Half,
         mut waker: Option<Waker>,
-        attempt: &mut impl FnMut(&mut Machine, StreamId) -> Attempt<R>,
-    ) -> Attempt<R> {
+        attempt: &mut impl FnMut(&mut Machine, StreamId) -> Option<Poll<R>>,
+    ) -> Option<Poll<R>> {
         let mut previous = None;
         self.shared.with(|state, work| {
-            let Ok(link) = state.link(self.epoch) else { return Attempt::StreamEnded };
+            let link = state.link(self.epoch).ok()?;
             let attempted = attempt(&mut link.machine, self.id);
-            if matches!(attempted, Attempt::Pending)
+            if matches!(attempted, Some(Poll::Pending))
                 && let Some(Waiter::Stream(waiter)) = link.machine.slot_mut(self.id)
+                && waker.is_some()
             {
-                let registered = match half {
-                    Half::Receiver => &mut waiter.receiver_waker,
-                    Half::Sender => &mut waiter.sender_waker,
-                };
-                if waker.is_some() {
-                    previous = std::mem::replace(registered, waker.take());
-                }
+                previous = std::mem::replace(waiter.waker_mut(half), waker.take());
             }
             link.wake_driver(work);
             state.apply_events(work);
             attempted
         })
         // `waker` and `previous` are dropped here, not under the lock: they may run foreign code.
-    }
-}
-
-/// Passes `payload` to the stream, unless that has been done, and returns its progress.
-fn attempt_send(
-    machine: &mut Machine,
-    id: StreamId,
-    payload: &mut Option<Bytes>,
-) -> Attempt<Result<(), SendFailure>> {
-    let sent = match payload {
-        Some(_) => machine.send(id, payload),
-        None => machine.send_status(id),
-    };
-    match sent {
-        SendStatus::Queued => Attempt::Ready(Ok(())),
-        SendStatus::Waiting => Attempt::Pending,
-        SendStatus::Finished => Attempt::Ready(Err(SendFailure::Finished)),
-        SendStatus::NoInput => Attempt::Ready(Err(SendFailure::NoInput)),
-        SendStatus::TooLarge { bytes } => Attempt::Ready(Err(SendFailure::TooLarge { bytes })),
-        SendStatus::StreamEnded => Attempt::StreamEnded,
     }
 }
 

@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -71,9 +70,7 @@ impl StreamReceiver {
         budget.made_progress();
         Poll::Ready(match received {
             Some(Ok(payload)) => {
-                if let Some(bytes) = &self.endpoint.payload_bytes {
-                    bytes.received.fetch_add(payload.len(), Ordering::Relaxed);
-                }
+                self.endpoint.recorder.add_bytes_in(payload.len());
                 Some(Ok(payload))
             }
             Some(Err(end)) => {

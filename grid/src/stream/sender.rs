@@ -6,7 +6,6 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -15,7 +14,6 @@ use tokio::task::coop::poll_proceed;
 
 use super::{DroppedHalf, StreamEndpoint};
 use crate::error::{SendError, StreamError};
-use crate::shared::SendFailure;
 
 /// Sends a caller's messages to the handler.
 ///
@@ -163,20 +161,15 @@ impl SendHalf {
         let bytes = payload.len();
         let mut send = PendingSend { half: self, payload: Some(payload), is_complete: false };
         poll_fn(|cx| send.poll(cx)).await?;
-        self.count_sent(bytes);
+        self.endpoint.recorder.add_bytes_out(bytes);
         Ok(())
     }
 
     fn start_send(&self, payload: Bytes) -> Result<(), SendError> {
         let bytes = payload.len();
-        match self.endpoint.handle.try_send(payload) {
-            Ok(true) => {
-                self.count_sent(bytes);
-                Ok(())
-            }
-            Ok(false) => Err(SendError::NotReady),
-            Err(failure) => Err(self.error(failure)),
-        }
+        self.endpoint.handle.try_send(payload)?;
+        self.endpoint.recorder.add_bytes_out(bytes);
+        Ok(())
     }
 
     /// Resolves when no message is blocked.
@@ -184,33 +177,12 @@ impl SendHalf {
         let budget = ready!(poll_proceed(cx));
         let sent = ready!(self.endpoint.handle.poll_send(&mut None, cx.waker()));
         budget.made_progress();
-        Poll::Ready(sent.map_err(|failure| self.error(failure)))
+        Poll::Ready(sent)
     }
 
     fn poll_finish(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         let finished = ready!(self.endpoint.handle.poll_finish(cx.waker()));
         Poll::Ready(finished.map_err(|end| self.endpoint.error(end)))
-    }
-
-    fn count_sent(&self, bytes: usize) {
-        if let Some(total) = &self.endpoint.payload_bytes {
-            total.sent.fetch_add(bytes, Ordering::Relaxed);
-        }
-    }
-
-    fn error(&self, failure: SendFailure) -> SendError {
-        match failure {
-            SendFailure::Finished => SendError::Finished,
-            SendFailure::NoInput => SendError::NoInput,
-            SendFailure::TooLarge { bytes } => {
-                let max = self.endpoint.handle.shared().limits().message_bytes_max;
-                SendError::TooLarge { bytes, max }
-            }
-            SendFailure::StreamEnded(crate::proto::connection::End::Finished) => {
-                SendError::Finished
-            }
-            SendFailure::StreamEnded(end) => SendError::Stream(self.endpoint.error(end)),
-        }
     }
 }
 
@@ -228,7 +200,7 @@ impl PendingSend<'_> {
         let sent = ready!(self.half.endpoint.handle.poll_send(&mut self.payload, cx.waker()));
         budget.made_progress();
         self.is_complete = true;
-        Poll::Ready(sent.map_err(|failure| self.half.error(failure)))
+        Poll::Ready(sent)
     }
 }
 

@@ -63,9 +63,10 @@ use serde::de::DeserializeOwned;
 use super::{CallOptions, decode, encode};
 use crate::connection::Connection;
 use crate::error::{HandlerError, RegisterError, StreamError, TypedSendError, TypedStreamError};
-use crate::handler::{HandlerId, RequestContext, Route};
+use crate::handler::RequestContext;
 use crate::limits::STREAM_CAPACITY;
 use crate::manager::Manager;
+use crate::route::{HandlerId, Route};
 use crate::stream::{Stream, StreamOutput, StreamReceiver, StreamSender};
 
 /// The payload type of a stream without an initial payload.

@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::{mpsc, watch};
 
+use super::transport::Transport;
+use super::websocket::WebSocket;
 use crate::auth::Auth;
 use crate::buggify::FaultInjector;
 use crate::handler::Registry;
 use crate::limits::Limits;
-use crate::log_limit::LogLimiter;
+use crate::log_limit::{LogDecision, LogLimiter};
 use crate::name::Name;
-use crate::net::remote_task::AcceptedConnection;
-use crate::net::transport::Transport;
 use crate::proto::handshake::InstanceId;
 use crate::shared::{ClockHandle, SharedRef};
 use crate::sync::Mutex;
@@ -41,7 +41,7 @@ pub(crate) struct ManagerState {
     pub(crate) phase: AtomicU8,
     /// Set to true when all connections must end.
     pub(crate) shutdown: watch::Sender<bool>,
-    /// Number of running [`RemoteTask`](crate::net::remote_task::RemoteTask)s.
+    /// Number of running [`RemoteTask`](super::remote_task::RemoteTask)s.
     pub(crate) live_remote_tasks: watch::Sender<usize>,
 }
 
@@ -65,12 +65,21 @@ pub(crate) struct RemoteEntry {
     pub(crate) next_dial_seq: AtomicU64,
 }
 
+/// A connection whose handshake the acceptor has completed.
+pub(crate) struct AcceptedConnection {
+    pub(crate) socket: WebSocket,
+    pub(crate) instance: InstanceId,
+    /// Sequence number among the dials of this remote. A connection that arrives after one with a
+    /// higher number is stale.
+    pub(crate) dial_seq: u64,
+}
+
 impl ManagerState {
-    /// Returns whether to log an event of `key` now: at most one per [`LOG_REPEAT_AFTER`] (B41).
+    /// Decides whether to log an event of `key` now: at most one per [`LOG_REPEAT_AFTER`] (B41).
     ///
     /// [`LOG_REPEAT_AFTER`]: crate::limits::LOG_REPEAT_AFTER
-    pub(crate) fn may_log(&self, key: &str) -> bool {
-        self.log_limiter.lock().record(key, self.clock.0.now()).is_log()
+    pub(crate) fn log_decision(&self, key: &str) -> LogDecision {
+        self.log_limiter.lock().record(key, self.clock.0.now())
     }
 
     pub(crate) fn find_remote(&self, host: &str) -> Option<Name> {
