@@ -37,6 +37,8 @@ use super::table::{
 };
 use super::token::{Token, TokenClock};
 use super::waiters::Ticket;
+pub use crate::error::AttemptStats;
+use crate::error::LossReason;
 use crate::limits::Limits;
 
 mod locker_state;
@@ -189,19 +191,14 @@ pub enum EndReason {
     Revoked,
 }
 
-/// Counters of one lock's attempts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct AttemptStats {
-    /// Attempts.
-    pub attempts: u32,
-    /// Notifications from lockers that a retry is worthwhile.
-    pub notifications: u32,
-    /// Second rounds of requests, which write a token higher than any that the lockers knew.
-    pub second_rounds: u32,
-    /// Lockers that refused the last attempt because others hold the lock or wait for it.
-    pub in_conflict: u32,
-    /// Lockers of the last attempt that were unreachable, did not respond, or were closed.
-    pub unreachable: u32,
+impl From<EndReason> for LossReason {
+    fn from(end: EndReason) -> Self {
+        match end {
+            EndReason::Expired => Self::Expired,
+            EndReason::Revoked => Self::Revoked,
+            EndReason::Unlocked | EndReason::Cancelled | EndReason::TimedOut => Self::Released,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
