@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use grid::backoff::Backoff;
 use grid::time::Instant;
 
 use super::RpcId;
@@ -64,7 +65,9 @@ pub(super) struct PendingRelease {
     /// When the grant has certainly expired.
     pub(super) expires_at: Instant,
     pub(super) retry_at: Instant,
-    pub(super) attempts: u32,
+    /// Whether a request to release it was sent, and waits between such requests.
+    pub(super) is_sent: bool,
+    pub(super) backoff: Backoff,
     pub(super) rpc: Option<RpcId>,
 }
 

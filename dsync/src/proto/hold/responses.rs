@@ -141,7 +141,6 @@ impl Hold {
     }
 
     fn handle_release_response(&mut self, locker: usize, is_confirmed: bool, now: Instant) {
-        let limits = &self.config.limits;
         let state = &mut self.lockers[locker];
         let Some(pending) = &mut state.pending_release else { return };
         if is_confirmed {
@@ -149,8 +148,6 @@ impl Hold {
             return self.retry_if_notified(now);
         }
         pending.rpc = None;
-        pending.attempts = pending.attempts.saturating_add(1);
-        let wait = limits.retry_first.saturating_mul(1 << pending.attempts.min(8));
-        pending.retry_at = now + wait.min(limits.retry_max);
+        pending.retry_at = now + pending.backoff.next_wait(&mut self.rng);
     }
 }
