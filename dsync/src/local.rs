@@ -14,7 +14,9 @@ use crate::error::LockerError;
 use crate::limits::{LISTED_BYTES_MAX, LISTED_MAX, Limits, WAIT_POLL};
 use crate::locker::{Locker, ResponseFuture, StampedResponse};
 use crate::proto::hold::{Request, Response};
-use crate::proto::table::{ForceTarget, Gate, GrantCounts, HeldLease, LockRequest, Refusal, Table};
+use crate::proto::table::{
+    ForceTarget, Gate, GrantCounts, HeldLease, LockRequest, Refusal, Table, WaitOutcome,
+};
 use crate::proto::token::{Token, TokenStamp};
 use crate::proto::waiters::Ticket;
 use crate::wire::LockerListing;
@@ -130,11 +132,13 @@ impl LocalLocker {
             let seq = state.wait_seq;
             // Registered first: the table may notify it as soon as it is enqueued.
             state.waiters.insert(Arc::clone(&ticket.id), (seq, sender));
-            let is_enqueued = state.table.wait(&request, now);
-            if !is_enqueued {
-                state.waiters.remove(&ticket.id);
+            match state.table.wait(&request, now) {
+                WaitOutcome::Enqueued => Some((seq, receiver)),
+                WaitOutcome::Refused => {
+                    state.waiters.remove(&ticket.id);
+                    None
+                }
             }
-            is_enqueued.then_some((seq, receiver))
         });
         let Ok(Some((seq, receiver))) = enqueued else { return false };
         let mut guard = WaitGuard { locker: self.clone(), ticket, seq, is_notified: false };

@@ -8,7 +8,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::error::LossReason;
 use crate::proto::hold::{Hold, Output, Status};
-use crate::validity::Validity;
+use crate::validity::{Published, Validity};
 
 /// One lock of this process: its state machine, and the state shared with its guard and driver.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl Lock {
             let mut hold = self.hold.lock();
             let result = change(&mut hold);
             if let Status::Held { until, .. } = hold.status(now)
-                && !self.validity.publish(until)
+                && self.validity.publish(until) == Published::HasEnded
             {
                 hold.expire(now);
             }

@@ -30,6 +30,7 @@ use grid::time::Instant;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
+use super::invariants::CheckSchedule;
 use super::quorum::{LockKind, quorum};
 use super::resources::Resources;
 use super::table::{Granted, LockRequest, RefreshOutcome, RefreshRequest, Refusal};
@@ -40,6 +41,7 @@ use crate::error::LossReason;
 use crate::limits::Limits;
 
 mod attempts;
+mod check;
 mod locker_state;
 mod refresh;
 mod release;
@@ -225,6 +227,7 @@ pub struct Hold {
     out: VecDeque<Output>,
     next_rpc: u64,
     rng: SmallRng,
+    checks: CheckSchedule,
 }
 
 impl Hold {
@@ -242,9 +245,11 @@ impl Hold {
             out: VecDeque::new(),
             next_rpc: 0,
             rng: SmallRng::seed_from_u64(config.seed),
+            checks: CheckSchedule::default(),
             config,
         };
         hold.begin_attempt(now);
+        hold.check_after_change();
         hold
     }
 
@@ -336,6 +341,7 @@ impl Hold {
             | Phase::Waiting { .. }
             | Phase::Ended(_) => {}
         }
+        self.check_after_change();
     }
 
     /// Releases a held lock, cancels an acquisition, or releases the grants of a lost lock.
@@ -345,6 +351,7 @@ impl Hold {
             Phase::Ended(_) => self.release_lost_grants(now),
             _ => self.end(EndReason::Cancelled, now),
         }
+        self.check_after_change();
     }
 
     /// Handles a locker's notice that it forced this grant open.
@@ -355,6 +362,7 @@ impl Hold {
             state.vote = Vote::None;
             self.evaluate_votes(now);
         }
+        self.check_after_change();
     }
 
     /// Makes an expiry that the holder has seen final: no later response makes the lock held again.
@@ -362,6 +370,7 @@ impl Hold {
         if let Phase::Held { .. } = self.phase {
             self.end(EndReason::Expired, now);
         }
+        self.check_after_change();
     }
 
     /// Returns the end of a quorum's validity; `None` if too few lockers have voted.

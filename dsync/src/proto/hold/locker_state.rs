@@ -54,8 +54,14 @@ pub(super) enum Availability {
 pub(super) struct OutstandingRpc {
     pub(super) id: RpcId,
     pub(super) sent_at: Instant,
-    /// Token in the request.
+    /// Token in the request, which is a refresh; absent from a lock request.
     pub(super) token: Option<Token>,
+}
+
+impl OutstandingRpc {
+    pub(super) fn is_refresh(self) -> bool {
+        self.token.is_some()
+    }
 }
 
 /// A release that the locker has not confirmed.

@@ -48,6 +48,7 @@ impl Hold {
         };
         let lease = if is_live && self.lockers[locker].is_valid(now) { lease() } else { None };
         self.evaluate_votes(now);
+        self.check_after_change();
         lease
     }
 }
