@@ -105,7 +105,7 @@ impl DsyncBuilder {
         let owner = local.as_str().into();
         let config = LocksConfig { owner, lockers: names, limits, wait_mode };
         let locks = Arc::new(LiveLocks::new(config, env.clone()));
-        let dsync = Dsync::wire(manager, env, locks, peers);
+        let dsync = Dsync::assemble(manager, env, locks, peers);
         dsync.register()?;
         Ok(dsync)
     }
@@ -169,7 +169,7 @@ impl Dsync {
         }
     }
 
-    fn wire(manager: Manager, env: Env, locks: Arc<LiveLocks>, peers: Arc<Peers>) -> Self {
+    fn assemble(manager: Manager, env: Env, locks: Arc<LiveLocks>, peers: Arc<Peers>) -> Self {
         let parts = DriverParts {
             env: env.clone(),
             locks: Arc::clone(&locks),
