@@ -11,10 +11,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::dsync::Dsync;
-use crate::locker::ResponseFuture;
+use crate::locker::{Locker, ResponseFuture};
 use crate::proto::quorum::{LockKind, quorum};
 use crate::proto::table::{ForceTarget, WaiterInfo};
-use crate::server;
 use crate::wire::LockerListing;
 
 /// Locks of the cluster, merged from the lockers that responded.
@@ -80,12 +79,11 @@ pub struct ForceReport {
 impl Dsync {
     /// Lists grants and waiters of all lockers, waiting at most `timeout` for each.
     pub async fn locks(&self, timeout: Duration) -> Listing {
-        let lockers = self.inner.lockers.iter();
+        let lockers = self.peers.lockers().iter();
         let pending: Vec<_> =
             lockers.map(|locker| (locker.name().to_owned(), locker.list(timeout))).collect();
         let responses = join_all(pending, timeout).await;
-        let mut merge =
-            ListingMerge { lockers: self.inner.lockers.len(), ..ListingMerge::default() };
+        let mut merge = ListingMerge { lockers: self.lockers(), ..ListingMerge::default() };
         for (name, response) in responses {
             match response {
                 Ok(listing) => merge.add(name, listing),
@@ -100,20 +98,20 @@ impl Dsync {
     /// granted the lock before.
     pub async fn force_unlock(&self, target: &ForceTarget, timeout: Duration) -> ForceReport {
         let mut pending = Vec::new();
-        for locker in &self.inner.lockers {
+        for locker in self.peers.lockers() {
             let name = locker.name().to_owned();
-            match &self.inner.local_locker {
+            match self.locker() {
                 // A direct call does not notify the holders, as the RPC handler does.
-                Some(local_locker) if *name == *self.inner.owner => {
+                Some(local_locker) if name == local_locker.name() => {
                     let forced = local_locker.force(target);
                     let count = forced.len();
-                    server::notify_holders(&self.inner, forced);
+                    self.notifier().notify(forced);
                     pending.push((name, Box::pin(async move { Ok(count) }) as ResponseFuture<_>));
                 }
                 _ => pending.push((name, locker.force_unlock(target, timeout))),
             }
         }
-        let lockers = self.inner.lockers.len();
+        let lockers = self.lockers();
         let mut report = ForceReport::default();
         for (name, response) in join_all(pending, timeout).await {
             match response {
@@ -123,6 +121,7 @@ impl Dsync {
             }
         }
         // The rest must be fewer than a reader needs, and so fewer than a writer needs.
+        debug_assert!(report.forced.len() + report.not_found.len() <= lockers);
         let left = lockers - report.forced.len() - report.not_found.len();
         report.is_effective = !report.forced.is_empty() && left < quorum(lockers, LockKind::Read);
         report

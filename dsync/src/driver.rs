@@ -6,20 +6,31 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use grid::Env;
 use grid::time::Instant;
 use tokio::time::Sleep;
 
-use crate::dsync::DsyncInner;
 use crate::error::LockerError;
+use crate::live_locks::LiveLocks;
 use crate::lock::Lock;
-use crate::locker::ResponseFuture;
-use crate::locker::StampedResponse;
+use crate::locker::{ResponseFuture, StampedResponse};
+use crate::loss_log::LossLog;
+use crate::peers::Peers;
 use crate::proto::hold::{EndReason, Failure, Hold, Output, RpcId, Status};
+
+/// The parts of an instance that its drivers need. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct DriverParts {
+    pub(crate) env: Env,
+    pub(crate) locks: Arc<LiveLocks>,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) loss_log: Arc<LossLog>,
+}
 
 /// Driver of one lock. Dropped before everything is released, it removes the lock.
 pub(crate) struct Driver {
     pub(crate) lock: Arc<Lock>,
-    inner: Arc<DsyncInner>,
+    parts: DriverParts,
     rpcs: Vec<PendingRpc>,
     out: Vec<Output>,
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
@@ -32,8 +43,8 @@ struct PendingRpc {
 }
 
 impl Driver {
-    pub(crate) fn new(lock: Arc<Lock>, inner: Arc<DsyncInner>) -> Self {
-        Self { lock, inner, rpcs: Vec::new(), out: Vec::new(), timer: None }
+    pub(crate) fn new(lock: Arc<Lock>, parts: DriverParts) -> Self {
+        Self { lock, parts, rpcs: Vec::new(), out: Vec::new(), timer: None }
     }
 
     /// Runs until the lock is held or its acquisition has ended.
@@ -53,7 +64,8 @@ impl Driver {
         });
         let end = end.await;
         if matches!(end, EndReason::Expired | EndReason::Revoked) {
-            self.inner.log_loss(&self.lock.inspect(|hold| Arc::clone(hold.uid())), end.into());
+            let uid = self.lock.inspect(|hold| Arc::clone(hold.uid()));
+            self.parts.loss_log.record(&uid, end.into());
         }
         self.run_until(|hold, _| hold.is_finished().then_some(())).await;
     }
@@ -81,7 +93,7 @@ impl Driver {
 
     /// Fires the due timers of the hold, and sends its requests.
     fn step<R>(&mut self, done: impl Fn(&mut Hold, Instant) -> Option<R>) -> Option<R> {
-        let now = self.inner.clock.now();
+        let now = self.parts.env.now();
         let (result, due) = self.lock.drive(now, &mut self.out, |hold| {
             hold.handle_timeout(now);
             (done(hold, now), hold.poll_timeout())
@@ -89,8 +101,8 @@ impl Driver {
         for output in std::mem::take(&mut self.out) {
             match output {
                 Output::Send { rpc, locker, request } => {
-                    let Some(target) = self.inner.lockers.get(locker) else { continue };
-                    let limit = request.time_limit(&self.inner.limits);
+                    let Some(target) = self.parts.peers.lockers().get(locker) else { continue };
+                    let limit = request.time_limit(self.parts.locks.limits());
                     self.rpcs.push(PendingRpc {
                         id: rpc,
                         locker,
@@ -125,17 +137,18 @@ impl Driver {
         from: (usize, RpcId),
         response: Result<StampedResponse, LockerError>,
     ) {
-        let now = self.inner.clock.now();
+        let now = self.parts.env.now();
         let (response, stamp) = match response {
             Ok(StampedResponse { response, stamp }) => (Ok(response), stamp),
             Err(LockerError { may_have_run, message }) => {
-                let locker = self.inner.lockers.get(from.0).map_or("", |locker| locker.name());
+                let locker =
+                    self.parts.peers.lockers().get(from.0).map_or("", |locker| locker.name());
                 tracing::trace!(target: "dsync", locker, error = message, "rpc failed");
                 (Err(Failure { may_have_run }), None)
             }
         };
         if let Some(stamp) = stamp {
-            self.inner.observe(stamp, now);
+            self.parts.locks.observe(stamp, now);
         }
         self.lock
             .drive(now, &mut self.out, |hold| hold.handle_response(from, response, stamp, now));
@@ -166,9 +179,9 @@ impl Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         // A lock without a driver cannot be refreshed: the runtime has ended.
-        let now = self.inner.clock.now();
+        let now = self.parts.env.now();
         self.lock.release(now);
-        self.inner.remove_lock(self.lock.number());
+        self.parts.locks.remove(self.lock.number());
     }
 }
 
@@ -195,7 +208,7 @@ impl Acquisition {
 impl Drop for Acquisition {
     fn drop(&mut self) {
         let Some(driver) = self.driver.take() else { return };
-        let now = driver.inner.clock.now();
+        let now = driver.parts.env.now();
         let is_held = driver.lock.validity().is_valid(now);
         if !is_held {
             driver.lock.release(now);

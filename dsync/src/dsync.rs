@@ -1,29 +1,26 @@
 //! One server's view of the cluster's locks, and the builder for it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use grid::time::{Clock, Instant};
-use grid::{Connection, Manager, Name};
-use rand::rngs::SmallRng;
-use rand::{Rng, RngExt, SeedableRng};
-use tokio::sync::Notify;
+use grid::{Env, Manager, Name, RegisterError};
 
 use crate::clock::LeaseClock;
-use crate::error::{BuildError, LockError, LossReason};
+use crate::driver::DriverParts;
+use crate::error::BuildError;
 use crate::limits::{LOCKERS_MAX, Limits};
+use crate::live_locks::{LiveLocks, LocksConfig};
 use crate::local::LocalLocker;
-use crate::lock::Lock;
 use crate::locker::Locker;
-use crate::proto::hold::{Hold, HoldConfig, WaitMode};
-use crate::proto::quorum::LockKind;
-use crate::proto::resources::Resources;
-use crate::proto::token::{Token, TokenClock, TokenStamp};
+use crate::loss_log::LossLog;
+use crate::operation::{self, HolderNotifier, HolderParts, LockerParts};
+use crate::peers::Peers;
+use crate::proto::hold::WaitMode;
+use crate::quorum_check::QuorumCheck;
 use crate::remote::RemoteLocker;
 use crate::stats::{Counters, Stats};
-use crate::{recovery, server};
+use crate::tasks::Tasks;
 
 /// Builder of a [`Dsync`].
 pub struct DsyncBuilder {
@@ -31,8 +28,7 @@ pub struct DsyncBuilder {
     lockers: Option<Vec<String>>,
     limits: Limits,
     wait_mode: WaitMode,
-    clock: Option<Arc<dyn Clock>>,
-    rng: Option<Box<dyn Rng + Send>>,
+    env: Option<Env>,
 }
 
 impl std::fmt::Debug for DsyncBuilder {
@@ -68,17 +64,11 @@ impl DsyncBuilder {
         self
     }
 
-    /// Sets the clock, instead of [`LeaseClock`].
+    /// Sets the clock and the source of randomness; by default those of the system, with
+    /// [`LeaseClock`].
     #[must_use]
-    pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Some(Arc::new(clock));
-        self
-    }
-
-    /// Sets the source of randomness for ids and jitter, instead of the operating system's.
-    #[must_use]
-    pub fn rng(mut self, rng: impl Rng + Send + 'static) -> Self {
-        self.rng = Some(Box::new(rng));
+    pub fn env(mut self, env: Env) -> Self {
+        self.env = Some(env);
         self
     }
 
@@ -90,57 +80,35 @@ impl DsyncBuilder {
     /// [`BuildError`] names the invalid locker or limit.
     pub fn build(self) -> Result<Dsync, BuildError> {
         self.limits.check()?;
-        let manager = self.manager;
+        let Self { manager, lockers, limits, wait_mode, env } = self;
+        let env = env.unwrap_or_else(|| Env::system().with_clock(LeaseClock::new()));
         let local = manager.local().clone();
-        let remotes = manager.connections().into_iter().map(|remote| remote.remote().clone());
+        let connections = manager.connections();
+        let remotes = connections.iter().map(|remote| remote.remote().clone());
         let nodes: BTreeSet<Name> = remotes.chain([local.clone()]).collect();
-        let lockers = check_lockers(self.lockers, &nodes)?;
-        let clock = self.clock.unwrap_or_else(|| Arc::new(LeaseClock::new()));
-        let mut rng = SmallRng::from_rng(&mut self.rng.unwrap_or_else(os_rng));
-        let nodes: Vec<Arc<str>> = nodes.iter().map(|node| node.as_str().into()).collect();
+        let lockers = check_lockers(lockers, &nodes)?;
         let local_locker = lockers.contains(&local).then(|| {
-            let clock = Arc::clone(&clock);
-            LocalLocker::new(local.as_str(), nodes.clone(), &self.limits, clock, rng.random())
+            let nodes = nodes.iter().map(|node| Arc::from(node.as_str()));
+            LocalLocker::new(local.as_str(), nodes, &limits, env.clone())
         });
-        let lockers = lockers.iter().filter_map(|name| {
-            let remote = || manager.connection(name.as_str()).map(RemoteLocker::new);
-            match &local_locker {
-                Some(local_locker) if *name == local => {
-                    Some(Arc::new(local_locker.clone()) as Arc<dyn Locker>)
-                }
-                _ => remote().map(|remote| Arc::new(remote) as Arc<dyn Locker>),
+        let names = lockers.iter().map(|name| name.as_str().into()).collect();
+        let lockers = lockers.iter().filter_map(|name| match &local_locker {
+            Some(local_locker) if *name == local => {
+                Some(Arc::new(local_locker.clone()) as Arc<dyn Locker>)
+            }
+            _ => {
+                let remote = manager.connection(name.as_str()).map(RemoteLocker::new);
+                remote.map(|remote| Arc::new(remote) as Arc<dyn Locker>)
             }
         });
-        let lockers: Vec<_> = lockers.collect();
-        let connections = manager.connections().into_iter();
-        let connections = connections.map(|remote| (remote.remote().to_string(), remote)).collect();
-        let inner = DsyncInner {
-            owner: local.as_str().into(),
-            instance_id: rng.random(),
-            lockers,
-            local_locker,
-            connections,
-            limits: self.limits,
-            wait_mode: self.wait_mode,
-            clock,
-            tokens: Mutex::default(),
-            rng: Mutex::new(rng),
-            locks: Mutex::default(),
-            is_closing: AtomicBool::new(false),
-            is_started: AtomicBool::new(false),
-            released: Notify::new(),
-            counters: Counters::default(),
-            loss_log: Mutex::default(),
-        };
-        let dsync = Dsync { inner: Arc::new(inner), manager };
-        server::register(&dsync)?;
+        let peers = Arc::new(Peers::new(lockers.collect(), local_locker, connections));
+        let owner = local.as_str().into();
+        let config = LocksConfig { owner, lockers: names, limits, wait_mode };
+        let locks = Arc::new(LiveLocks::new(config, env.clone()));
+        let dsync = Dsync::assemble(manager, env, locks, peers);
+        dsync.register()?;
         Ok(dsync)
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the default, where the application gives no other")]
-fn os_rng() -> Box<dyn Rng + Send> {
-    Box::new(SmallRng::from_rng(&mut rand::rng()))
 }
 
 fn check_lockers(
@@ -171,59 +139,21 @@ fn check_lockers(
 /// It keeps its manager alive. Locks outlive it until they are released.
 #[derive(Clone)]
 pub struct Dsync {
-    pub(crate) inner: Arc<DsyncInner>,
-    pub(crate) manager: Manager,
+    manager: Manager,
+    pub(crate) env: Env,
+    pub(crate) locks: Arc<LiveLocks>,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) tasks: Arc<Tasks>,
+    pub(crate) counters: Arc<Counters>,
 }
 
 impl std::fmt::Debug for Dsync {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Dsync")
-            .field("owner", &self.inner.owner)
-            .field("lockers", &self.inner.lockers.len())
+            .field("owner", self.locks.owner())
+            .field("lockers", &self.lockers())
             .finish_non_exhaustive()
     }
-}
-
-pub(crate) struct DsyncInner {
-    pub(crate) owner: Arc<str>,
-    /// Random id of this process, which makes the ids of its locks globally unique.
-    instance_id: u128,
-    pub(crate) lockers: Vec<Arc<dyn Locker>>,
-    pub(crate) local_locker: Option<LocalLocker>,
-    /// Connections to every other server, by its name.
-    pub(crate) connections: BTreeMap<String, Connection>,
-    pub(crate) limits: Limits,
-    wait_mode: WaitMode,
-    pub(crate) clock: Arc<dyn Clock>,
-    tokens: Mutex<TokenClock>,
-    rng: Mutex<SmallRng>,
-    locks: Mutex<LiveLocks>,
-    is_closing: AtomicBool,
-    is_started: AtomicBool,
-    released: Notify,
-    pub(crate) counters: Counters,
-    loss_log: Mutex<LossLog>,
-}
-
-/// Minimum time between two log lines about lost locks: one cause usually affects many.
-const LOSS_LOG_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Rate limiter of the log line about lost locks.
-#[derive(Debug, Default)]
-struct LossLog {
-    unreported: u64,
-    last_logged: Option<Instant>,
-}
-
-/// Locks of this process that are not finished, by number.
-#[derive(Debug, Default)]
-struct LiveLocks {
-    last: u64,
-    live: BTreeMap<u64, Arc<Lock>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Dsync {
@@ -235,9 +165,29 @@ impl Dsync {
             lockers: None,
             limits: Limits::default(),
             wait_mode: WaitMode::default(),
-            clock: None,
-            rng: None,
+            env: None,
         }
+    }
+
+    fn assemble(manager: Manager, env: Env, locks: Arc<LiveLocks>, peers: Arc<Peers>) -> Self {
+        let parts = DriverParts {
+            env: env.clone(),
+            locks: Arc::clone(&locks),
+            peers: Arc::clone(&peers),
+            loss_log: Arc::new(LossLog::new(env.clone())),
+        };
+        let (tasks, counters) = (Arc::new(Tasks::new(parts)), Arc::default());
+        Self { manager, env, locks, peers, tasks, counters }
+    }
+
+    /// Registers the handlers of this server.
+    fn register(&self) -> Result<(), RegisterError> {
+        let locker = self.locker().map(|locker| LockerParts {
+            locker: locker.clone(),
+            quorum_check: Arc::new(QuorumCheck::new(self.lockers(), self.env.clone())),
+            notifier: self.notifier(),
+        });
+        operation::register(&self.manager, locker.as_ref(), &self.holder())
     }
 
     /// Starts the recovery of this server's locker, which grants once it knows its earlier grants
@@ -245,163 +195,47 @@ impl Dsync {
     ///
     /// [B53]: crate::rules#b53
     pub fn start(&self) {
-        if !self.inner.is_started.swap(true, Ordering::AcqRel)
-            && let Some(local_locker) = &self.inner.local_locker
-        {
-            tokio::spawn(local_locker.clone().run_timers());
-            recovery::start(self, local_locker);
-        }
+        self.tasks.start(&self.holder());
     }
 
     /// Returns this server's locker, if the server is a locker.
     pub fn locker(&self) -> Option<&LocalLocker> {
-        self.inner.local_locker.as_ref()
+        self.peers.local_locker()
     }
 
     /// Returns whether this server's locker grants locks, or the server is no locker.
     pub fn is_open(&self) -> bool {
-        let locker = self.inner.local_locker.as_ref();
-        locker.is_none_or(|locker| locker.unreported_nodes().is_none())
+        self.locker().is_none_or(|locker| locker.unreported_nodes().is_none())
     }
 
     /// Returns the number of servers that grant locks.
     pub fn lockers(&self) -> usize {
-        self.inner.lockers.len()
+        self.peers.lockers().len()
     }
 
     /// Returns the limits.
     pub fn limits(&self) -> &Limits {
-        &self.inner.limits
+        self.locks.limits()
     }
 
     /// Returns the counters.
     pub fn stats(&self) -> Stats {
-        let live = lock(&self.inner.locks).live.len();
-        self.inner.counters.stats(live, self.inner.local_locker.as_ref())
+        self.counters.stats(self.locks.len(), self.locker())
     }
 
     /// Refuses new locks, releases all held ones, and waits at most `grace` until that is
     /// confirmed. This server's locker keeps running.
     pub async fn shutdown(&self, grace: Duration) {
-        self.inner.is_closing.store(true, Ordering::Release);
-        let locks: Vec<_> = lock(&self.inner.locks).live.values().cloned().collect();
-        let now = self.inner.clock.now();
-        for lock in locks {
-            lock.release(now);
-        }
-        let all_released = async {
-            loop {
-                let released = self.inner.released.notified();
-                if lock(&self.inner.locks).live.is_empty() {
-                    return;
-                }
-                released.await;
-            }
-        };
-        let _ = tokio::time::timeout(grace, all_released).await;
-    }
-}
-
-impl DsyncInner {
-    /// Creates a lock, and begins its first attempt.
-    pub(crate) fn begin_lock(
-        &self,
-        resources: Resources,
-        kind: LockKind,
-        source: Arc<str>,
-        timeout: Option<Duration>,
-    ) -> Result<Arc<Lock>, LockError> {
-        if self.is_closing.load(Ordering::Acquire) {
-            return Err(LockError::ShuttingDown);
-        }
-        let now = self.clock.now();
-        let seed = lock(&self.rng).random();
-        let tokens = *lock(&self.tokens);
-        let mut locks = lock(&self.locks);
-        if locks.live.len() >= self.limits.holds_max {
-            return Err(LockError::TooMany { max: self.limits.holds_max });
-        }
-        locks.last += 1;
-        let number = locks.last;
-        let config = HoldConfig {
-            lockers: self.lockers.len(),
-            resources,
-            kind,
-            owner: Arc::clone(&self.owner),
-            source,
-            id: format!("{:032x}-{number:x}", self.instance_id).into(),
-            deadline: timeout.map(|timeout| now + timeout),
-            wait_mode: self.wait_mode,
-            limits: self.limits.clone(),
-            seed,
-        };
-        let new_lock = Arc::new(Lock::new(number, Hold::new(config, tokens, now)));
-        locks.live.insert(number, Arc::clone(&new_lock));
-        Ok(new_lock)
+        self.tasks.shutdown(grace).await;
     }
 
-    /// Removes a lock that is finished: everything is released.
-    pub(crate) fn remove_lock(&self, number: u64) {
-        let removed = lock(&self.locks).live.remove(&number);
-        drop(removed);
-        self.released.notify_waiters();
+    /// Returns the parts that handle operations on the locks that this server holds.
+    fn holder(&self) -> HolderParts {
+        HolderParts { locks: Arc::downgrade(&self.locks), locker: self.locker().cloned() }
     }
 
-    /// Logs that a lock was lost, at most once per interval.
-    pub(crate) fn log_loss(&self, uid: &str, reason: LossReason) {
-        let now = self.clock.now();
-        let mut loss_log = lock(&self.loss_log);
-        loss_log.unreported += 1;
-        if loss_log.last_logged.is_some_and(|at| now.since(at) < LOSS_LOG_INTERVAL) {
-            return;
-        }
-        let count = std::mem::take(&mut loss_log.unreported);
-        loss_log.last_logged = Some(now);
-        drop(loss_log);
-        tracing::warn!(target: "dsync", count, uid, %reason, "lock lost");
-    }
-
-    /// Returns up to `count` unfinished locks with a greater number.
-    pub(crate) fn locks_after(&self, number: u64, count: usize) -> Vec<(u64, Arc<Lock>)> {
-        let locks = lock(&self.locks);
-        let after = locks.live.range(number.saturating_add(1)..).take(count);
-        after.map(|(number, lock)| (*number, Arc::clone(lock))).collect()
-    }
-
-    /// Returns the lock of the attempt with this id.
-    pub(crate) fn lock_by_uid(&self, uid: &str) -> Option<Arc<Lock>> {
-        let id = uid.rsplit_once('.')?.0.rsplit_once('-')?;
-        if id.0 != format!("{:032x}", self.instance_id) {
-            return None;
-        }
-        let number = u64::from_str_radix(id.1, 16).ok()?;
-        lock(&self.locks).live.get(&number).cloned()
-    }
-
-    /// Records the token stamp of a locker.
-    pub(crate) fn observe(&self, stamp: TokenStamp, now: Instant) {
-        lock(&self.tokens).observe(stamp, now);
-    }
-
-    /// Records an issued token.
-    pub(crate) fn observe_token(&self, token: Token) {
-        lock(&self.tokens).observe_token(token);
-    }
-
-    /// Returns an upper bound of the tokens issued so far, as far as this server knows.
-    pub(crate) fn highest_token(&self, now: Instant) -> Token {
-        let seen = lock(&self.tokens).now(now);
-        let locker = self.local_locker.as_ref();
-        locker.map_or(seen, |locker| locker.highest_token().max(seen))
-    }
-
-    /// Returns a new source of randomness, for a task.
-    pub(crate) fn fork_rng(&self) -> SmallRng {
-        SmallRng::from_rng(&mut *lock(&self.rng))
-    }
-
-    /// Returns the index of a locker, by its server's name.
-    pub(crate) fn locker_index(&self, name: &str) -> Option<usize> {
-        self.lockers.iter().position(|locker| locker.name() == name)
+    /// Returns the parts that notify holders of locks that were forced open.
+    pub(crate) fn notifier(&self) -> HolderNotifier {
+        HolderNotifier { locks: Arc::downgrade(&self.locks), peers: Arc::downgrade(&self.peers) }
     }
 }

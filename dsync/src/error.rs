@@ -1,12 +1,37 @@
-//! Errors: one small enum per operation.
+//! Errors: one small enum per operation. Every other module may use them, so they use none.
 
 use std::time::Duration;
 
 use grid::RegisterError;
 use grid::name::NameError;
 
-use crate::proto::hold::{AttemptStats, EndReason};
-pub use crate::proto::resources::ResourcesError;
+/// Why a set of resource names is invalid.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResourcesError {
+    /// The set is empty.
+    #[error("a lock needs at least one resource")]
+    NoResources,
+    /// A name is empty.
+    #[error("a resource's name must not be empty")]
+    EmptyName,
+    /// A name is too long.
+    #[error("a resource's name may have {max} bytes, not {bytes}")]
+    TooLong {
+        /// Length of the name.
+        bytes: usize,
+        /// [`RESOURCE_NAME_BYTES_MAX`](crate::limits::RESOURCE_NAME_BYTES_MAX).
+        max: usize,
+    },
+    /// The set has too many names.
+    #[error("a lock may take {max} resources, not {count}")]
+    TooMany {
+        /// Number of names, at least.
+        count: usize,
+        /// [`RESOURCES_MAX`](crate::limits::RESOURCES_MAX).
+        max: usize,
+    },
+}
 
 /// Why a [`Dsync`](crate::Dsync) could not be built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -104,14 +129,19 @@ pub enum LossReason {
     Released,
 }
 
-impl From<EndReason> for LossReason {
-    fn from(end: EndReason) -> Self {
-        match end {
-            EndReason::Expired => Self::Expired,
-            EndReason::Revoked => Self::Revoked,
-            EndReason::Unlocked | EndReason::Cancelled | EndReason::TimedOut => Self::Released,
-        }
-    }
+/// Counters of one lock's attempts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AttemptStats {
+    /// Attempts.
+    pub attempts: u32,
+    /// Notifications from lockers that a retry is worthwhile.
+    pub notifications: u32,
+    /// Second rounds of requests, which write a token higher than any that the lockers knew.
+    pub second_rounds: u32,
+    /// Lockers that refused the last attempt because others hold the lock or wait for it.
+    pub in_conflict: u32,
+    /// Lockers of the last attempt that were unreachable, did not respond, or were closed.
+    pub unreachable: u32,
 }
 
 fn describe_attempts(stats: AttemptStats) -> String {

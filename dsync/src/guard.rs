@@ -4,12 +4,13 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use grid::Env;
 use grid::time::Instant;
 
-use crate::dsync::DsyncInner;
 use crate::error::LossReason;
 use crate::lock::Lock;
 use crate::proto::token::Token;
+use crate::stats::Counters;
 
 /// A lock that is held as long as [`is_held`](Self::is_held) returns true.
 ///
@@ -26,29 +27,24 @@ use crate::proto::token::Token;
 #[must_use = "a guard that is dropped releases its lock"]
 pub struct Guard {
     lock: Arc<Lock>,
-    inner: Arc<DsyncInner>,
+    env: Env,
+    counters: Arc<Counters>,
     token: Token,
     uid: Arc<str>,
 }
 
-impl std::fmt::Debug for DsyncInner {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inner").field("owner", &self.owner).finish_non_exhaustive()
-    }
-}
-
 impl Guard {
-    pub(crate) fn new(lock: Arc<Lock>, inner: Arc<DsyncInner>, token: Token) -> Self {
+    pub(crate) fn new(lock: Arc<Lock>, env: Env, counters: Arc<Counters>, token: Token) -> Self {
         let uid = lock.inspect(|hold| Arc::clone(hold.uid()));
-        inner.counters.guard_created();
-        Self { lock, inner, token, uid }
+        counters.guard_created();
+        Self { lock, env, counters, token, uid }
     }
 
     /// Returns whether the lock is held now. Reads only the clock: some nanoseconds.
     ///
     /// Once it has returned false it never returns true again.
     pub fn is_held(&self) -> bool {
-        self.lock.validity().is_valid(self.inner.clock.now())
+        self.lock.validity().is_valid(self.env.now())
     }
 
     /// Returns until when the lock is held, by this server's clock, unless it is refreshed before;
@@ -59,7 +55,7 @@ impl Guard {
 
     /// Returns how much longer the lock is held unless it is refreshed; zero once it is lost.
     pub fn time_left(&self) -> Duration {
-        self.valid_until().since(self.inner.clock.now())
+        self.valid_until().since(self.env.now())
     }
 
     /// Resolves with the reason when the lock is lost or released: before another holder can be
@@ -95,10 +91,10 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let now = self.inner.clock.now();
+        let now = self.env.now();
         // The holder may not have checked since the loss: it is counted here.
         let was_held = self.lock.validity().is_valid(now);
         self.lock.release(now);
-        self.inner.counters.guard_dropped(was_held);
+        self.counters.guard_dropped(was_held);
     }
 }

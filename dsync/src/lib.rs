@@ -91,13 +91,17 @@ mod clock;
 mod driver;
 mod dsync;
 mod guard;
+mod live_locks;
 mod local;
 mod lock;
+mod loss_log;
 mod mutex;
+mod operation;
+mod peers;
 mod quorum_check;
 mod recovery;
 mod remote;
-mod server;
+mod tasks;
 mod validity;
 
 pub use admin::{ForceReport, Listing, LockInfo};

@@ -121,6 +121,15 @@ pub const LISTED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Default timeout of an acquisition.
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Minimum time between two log lines about lost locks.
+pub const LOSS_LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Minimum time between two warnings that one server has another list of lockers.
+pub const QUORUM_LOG_INTERVAL: Duration = Duration::from_secs(3_600);
+
+/// Time between two log lines of a restarted locker that does not grant yet.
+pub const RECOVERY_LOG_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Limits of one process. Start from [`Limits::default`] and change fields as needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

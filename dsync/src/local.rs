@@ -2,17 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use grid::time::{Clock, Instant};
+use grid::Env;
+use grid::sync::Mutex;
+use grid::time::Instant;
 use tokio::sync::{Notify, oneshot};
 
 use crate::error::LockerError;
 use crate::limits::{LISTED_BYTES_MAX, LISTED_MAX, Limits, WAIT_POLL};
 use crate::locker::{Locker, ResponseFuture, StampedResponse};
 use crate::proto::hold::{Request, Response};
-use crate::proto::table::{ForceTarget, Gate, GrantCounts, HeldLease, LockRequest, Refusal, Table};
+use crate::proto::table::{
+    ForceTarget, Gate, GrantCounts, HeldLease, LockRequest, Refusal, Table, WaitOutcome,
+};
 use crate::proto::token::{Token, TokenStamp};
 use crate::proto::waiters::Ticket;
 use crate::wire::LockerListing;
@@ -25,7 +29,7 @@ pub struct LocalLocker {
 
 struct LockerInner {
     name: Arc<str>,
-    clock: Arc<dyn Clock>,
+    env: Env,
     state: Mutex<TableState>,
     /// Number of callers that hold, or wait for, the mutex of `state`.
     callers: AtomicUsize,
@@ -51,18 +55,18 @@ impl std::fmt::Debug for LocalLocker {
 }
 
 impl LocalLocker {
-    /// Returns the locker of the server `name`, which has just started; `nodes` may hold locks. The
-    /// seed keys its hash tables.
-    pub fn new<I>(name: &str, nodes: I, limits: &Limits, clock: Arc<dyn Clock>, seed: u64) -> Self
+    /// Returns the locker of the server `name`, which has just started; `nodes` may hold locks. Its
+    /// hash tables are keyed from the environment.
+    pub fn new<I>(name: &str, nodes: I, limits: &Limits, env: Env) -> Self
     where
         I: IntoIterator<Item = Arc<str>>,
     {
-        let (now, wall) = (clock.now(), Token::from_wall(clock.wall()));
-        let table = Table::new(limits, nodes, now, wall, seed);
+        let (now, wall) = (env.now(), Token::from_wall(env.wall()));
+        let table = Table::new(limits, nodes, now, wall, env.seed());
         let state = TableState { table, waiters: BTreeMap::new(), wait_seq: 0, next_wakeup: None };
         let inner = LockerInner {
             name: name.into(),
-            clock,
+            env,
             state: Mutex::new(state),
             callers: AtomicUsize::new(0),
             callers_max: limits.table_callers_max,
@@ -83,9 +87,9 @@ impl LocalLocker {
     ) -> Result<R, Overloaded> {
         let inner = &self.inner;
         let _permit = inner.acquire_permit()?;
-        let (now, wall) = (inner.clock.now(), Token::from_wall(inner.clock.wall()));
+        let (now, wall) = (inner.env.now(), Token::from_wall(inner.env.wall()));
         let (result, notifications, is_earlier) = {
-            let mut state = inner.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = inner.state.lock();
             let result = operation(&mut state, now, wall);
             let notifications = state.take_notifications();
             let due = state.table.poll_timeout();
@@ -128,11 +132,13 @@ impl LocalLocker {
             let seq = state.wait_seq;
             // Registered first: the table may notify it as soon as it is enqueued.
             state.waiters.insert(Arc::clone(&ticket.id), (seq, sender));
-            let is_enqueued = state.table.wait(&request, now);
-            if !is_enqueued {
-                state.waiters.remove(&ticket.id);
+            match state.table.wait(&request, now) {
+                WaitOutcome::Enqueued => Some((seq, receiver)),
+                WaitOutcome::Refused => {
+                    state.waiters.remove(&ticket.id);
+                    None
+                }
             }
-            is_enqueued.then_some((seq, receiver))
         });
         let Ok(Some((seq, receiver))) = enqueued else { return false };
         let mut guard = WaitGuard { locker: self.clone(), ticket, seq, is_notified: false };
@@ -157,13 +163,13 @@ impl LocalLocker {
     /// Returns the token stamp for a response.
     pub(crate) fn stamp(&self) -> TokenStamp {
         let inner = &self.inner;
-        let wall = Token::from_wall(inner.clock.wall());
-        inner.state.lock().unwrap_or_else(PoisonError::into_inner).table.stamp(wall)
+        let wall = Token::from_wall(inner.env.wall());
+        inner.state.lock().table.stamp(wall)
     }
 
     /// Returns the highest token that this locker knows.
     pub(crate) fn highest_token(&self) -> Token {
-        let state = self.inner.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.inner.state.lock();
         state.table.highest_token()
     }
 
@@ -191,8 +197,8 @@ impl LocalLocker {
     /// Returns the nodes whose reports are missing before it grants, and for how long at most;
     /// `None` if it grants.
     pub fn unreported_nodes(&self) -> Option<(Vec<Arc<str>>, Duration)> {
-        let now = self.inner.clock.now();
-        let mut state = self.inner.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.inner.env.now();
+        let mut state = self.inner.state.lock();
         match state.table.gate(now) {
             Gate::Open => None,
             Gate::Closed { until, unreported } => {
@@ -204,8 +210,8 @@ impl LocalLocker {
     /// Returns the counters, the numbers of grants and waiters, and that of requests refused
     /// because the table was overloaded.
     pub fn counts(&self) -> (GrantCounts, usize, usize, usize) {
-        let now = self.inner.clock.now();
-        let mut state = self.inner.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.inner.env.now();
+        let mut state = self.inner.state.lock();
         state.table.handle_timeout(now);
         let (grants, waiters) = state.table.sizes();
         (state.table.counts(), grants, waiters, self.inner.overloaded.load(Ordering::Relaxed))
@@ -269,7 +275,8 @@ struct TablePermit<'a>(&'a AtomicUsize);
 
 impl Drop for TablePermit<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let callers = self.0.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(callers > 0, "LockerInner.callers: {callers} before a permit was returned");
     }
 }
 
@@ -385,7 +392,12 @@ mod tests {
 
     fn open_locker(table_callers_max: usize) -> LocalLocker {
         let limits = Limits { table_callers_max, ..Limits::default() };
-        let locker = LocalLocker::new("n", ["n".into()], &limits, Arc::new(LeaseClock::new()), 1);
+        let locker = LocalLocker::new(
+            "n",
+            ["n".into()],
+            &limits,
+            Env::system().with_clock(LeaseClock::new()),
+        );
         locker.handle_report("n", Vec::new(), Token::default());
         locker
     }
@@ -409,7 +421,7 @@ mod tests {
     #[test]
     fn b57_callers_beyond_the_limit_are_refused_without_waiting() {
         let locker = open_locker(2);
-        let locked_table = locker.inner.state.lock().expect("not poisoned");
+        let locked_table = locker.inner.state.lock();
         let waiting = ["1", "2"].map(|uid| call(&locker, lock_request(uid)));
         wait_until(|| locker.inner.callers.load(Ordering::Relaxed) == 2);
 

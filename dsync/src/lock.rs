@@ -1,13 +1,14 @@
 //! One lock of this process, shared by its guard and its driver.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use grid::sync::Mutex;
 use grid::time::Instant;
 use tokio::sync::{Notify, watch};
 
 use crate::error::LossReason;
 use crate::proto::hold::{Hold, Output, Status};
-use crate::validity::Validity;
+use crate::validity::{Published, Validity};
 
 /// One lock of this process: its state machine, and the state shared with its guard and driver.
 #[derive(Debug)]
@@ -49,10 +50,10 @@ impl Lock {
         change: impl FnOnce(&mut Hold) -> R,
     ) -> R {
         let (result, status, is_released) = {
-            let mut hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut hold = self.hold.lock();
             let result = change(&mut hold);
             if let Status::Held { until, .. } = hold.status(now)
-                && !self.validity.publish(until)
+                && self.validity.publish(until) == Published::HasEnded
             {
                 hold.expire(now);
             }
@@ -76,7 +77,7 @@ impl Lock {
     /// Applies a change as another task, and wakes the driver.
     pub(crate) fn apply<R>(&self, now: Instant, change: impl FnOnce(&mut Hold) -> R) -> R {
         let (result, status) = {
-            let mut hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut hold = self.hold.lock();
             let result = change(&mut hold);
             (result, hold.status(now))
         };
@@ -87,7 +88,7 @@ impl Lock {
 
     /// Reads from the hold.
     pub(crate) fn inspect<R>(&self, read: impl FnOnce(&Hold) -> R) -> R {
-        read(&self.hold.lock().unwrap_or_else(PoisonError::into_inner))
+        read(&self.hold.lock())
     }
 
     /// Releases the lock, or cancels its acquisition.

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use crate::driver::{Acquisition, Driver};
 use crate::dsync::Dsync;
 use crate::error::{LockError, ResourcesError};
 use crate::guard::Guard;
 use crate::limits::{LOCK_TIMEOUT, TEXT_BYTES_MAX};
+use crate::live_locks::LockOrder;
 use crate::proto::hold::{EndReason, Hold, Status};
 use crate::proto::quorum::LockKind;
 use crate::proto::resources::Resources;
@@ -174,19 +174,17 @@ impl DRWMutex {
             return Err(LockError::SourceTooLong { bytes: source.len(), max: TEXT_BYTES_MAX });
         }
         let runtime = Handle::try_current().map_err(|_| LockError::NoRuntime)?;
-        let inner = &self.dsync.inner;
-        let began = inner.clock.now();
-        let lock = inner.begin_lock(resources, kind, source, timeout)?;
-        let acquisition =
-            Acquisition::new(Driver::new(Arc::clone(&lock), Arc::clone(inner)), runtime);
-        let status = acquisition.acquire().await;
-        let now = inner.clock.now();
+        let Dsync { env, locks, tasks, counters, .. } = &self.dsync;
+        let began = env.now();
+        let lock = locks.begin(LockOrder { resources, kind, source, timeout })?;
+        let status = tasks.acquisition(Arc::clone(&lock), runtime).acquire().await;
+        let now = env.now();
         let (waited, stats) = (now.since(began), lock.inspect(Hold::stats));
-        inner.counters.record_attempt(status, waited, stats);
+        counters.record_attempt(status, waited, stats);
         match status {
             Status::Held { token, .. } => {
-                inner.observe_token(token);
-                Ok(Guard::new(lock, Arc::clone(inner), token))
+                locks.observe_token(token);
+                Ok(Guard::new(lock, env.clone(), Arc::clone(counters), token))
             }
             Status::Ended(EndReason::TimedOut) => Err(LockError::TimedOut { waited, stats }),
             Status::Ended(_) | Status::Acquiring => Err(LockError::ShuttingDown),

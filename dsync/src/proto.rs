@@ -17,5 +17,6 @@ pub mod table;
 pub mod token;
 pub mod waiters;
 
+mod invariants;
 mod keyed;
 mod tombstones;

@@ -3,46 +3,45 @@
 //!
 //! [B53]: crate::rules#b53
 
-use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::sync::Weak;
 
-use grid::{CallOptions, Connection};
-use rand::RngExt;
+use grid::backoff::jittered;
+use grid::{Connection, Env};
 use rand::rngs::SmallRng;
 
-use crate::dsync::{Dsync, DsyncInner};
-use crate::limits::{RECOVERY_RETRY, RECOVERY_TIMEOUT};
+use crate::error::LockerError;
+use crate::limits::{RECOVERY_LOG_INTERVAL, RECOVERY_RETRY, RECOVERY_TIMEOUT};
+use crate::live_locks::{LeasePage, LiveLocks};
 use crate::local::LocalLocker;
+use crate::locker::Locker;
+use crate::operation::{HeldLeases, HolderParts, call};
+use crate::peers::Peers;
 use crate::proto::table::HeldLease;
 use crate::proto::token::Token;
-use crate::server;
-use crate::wire::{HELD_LEASES, HeldLeasesArgs, HeldLeasesResponse};
 
 /// Queries all nodes, each in its own task, until all have reported or the locker grants.
-pub(crate) fn start(dsync: &Dsync, local_locker: &LocalLocker) {
-    let inner = &dsync.inner;
-    report_local_leases(inner, local_locker);
-    for connection in dsync.manager.connections() {
-        let (local_locker, rng) = (local_locker.clone(), inner.fork_rng());
-        tokio::spawn(query_node(connection, local_locker, Arc::downgrade(inner), rng));
+pub(crate) fn start(local_locker: &LocalLocker, peers: &Peers, holder: &HolderParts, env: &Env) {
+    report_local_leases(local_locker, holder);
+    for connection in peers.connections() {
+        let (connection, local_locker) = (connection.clone(), local_locker.clone());
+        let locks = Weak::clone(&holder.locks);
+        tokio::spawn(query_node(connection, local_locker, locks, env.fork()));
     }
-    tokio::spawn(log_waiting(local_locker.clone(), Arc::downgrade(inner)));
+    tokio::spawn(log_waiting(local_locker.clone(), Weak::clone(&holder.locks)));
 }
 
 /// Reports the leases that this server itself holds: none, as it has just started.
-fn report_local_leases(inner: &DsyncInner, local_locker: &LocalLocker) {
-    let locker = inner.locker_index(&inner.owner);
+fn report_local_leases(local_locker: &LocalLocker, holder: &HolderParts) {
     let mut report = NodeReport::default();
     let mut after = 0;
-    loop {
-        let response = server::held_leases(inner, locker, after);
-        after = response.next;
-        report.add(response);
+    while let Some(page) = holder.leases_from(local_locker.name(), after) {
+        after = page.next;
+        report.add(page);
         if after == 0 {
             break;
         }
     }
-    local_locker.handle_report(&inner.owner, report.held_leases, report.highest_token);
+    local_locker.handle_report(local_locker.name(), report.held_leases, report.highest_token);
 }
 
 /// Leases and highest token that a node has reported.
@@ -53,30 +52,20 @@ struct NodeReport {
 }
 
 impl NodeReport {
-    fn add(&mut self, response: HeldLeasesResponse) {
-        self.highest_token = self.highest_token.max(response.highest_token);
-        for args in response.held_leases {
-            match args.to_held_lease() {
-                Ok(held_lease) => self.held_leases.push(held_lease),
-                Err(error) => {
-                    let uid = args.uid;
-                    tracing::warn!(
-                        target: "dsync", uid, error, "ignoring a malformed lease report"
-                    );
-                }
-            }
-        }
+    fn add(&mut self, page: LeasePage) {
+        self.highest_token = self.highest_token.max(page.highest_token);
+        self.held_leases.extend(page.held_leases);
     }
 }
 
 async fn query_node(
     connection: Connection,
     local_locker: LocalLocker,
-    inner: Weak<DsyncInner>,
+    locks: Weak<LiveLocks>,
     mut rng: SmallRng,
 ) {
     // A dropped locker needs no reports.
-    while inner.strong_count() > 0 && local_locker.unreported_nodes().is_some() {
+    while locks.strong_count() > 0 && local_locker.unreported_nodes().is_some() {
         let connected = tokio::time::timeout(RECOVERY_TIMEOUT, connection.wait_connected()).await;
         if let Ok(Ok(())) = connected {
             match query_once(&connection).await {
@@ -93,22 +82,19 @@ async fn query_node(
                 ),
             }
         }
-        let pause = RECOVERY_RETRY.mul_f64(rng.random_range(0.5..1.0));
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(jittered(RECOVERY_RETRY, &mut rng)).await;
     }
 }
 
 /// Queries all pages of a node's report, always from the first: pages of an earlier failed query
 /// may be outdated.
-async fn query_once(connection: &Connection) -> Result<NodeReport, grid::TypedCallError> {
+async fn query_once(connection: &Connection) -> Result<NodeReport, LockerError> {
     let mut report = NodeReport::default();
     let mut after = 0;
     loop {
-        let (args, options) =
-            (HeldLeasesArgs { after }, CallOptions::default().timeout(RECOVERY_TIMEOUT));
-        let response = HELD_LEASES.call_with(connection, &args, options).await?;
-        let next = response.next;
-        report.add(response);
+        let page = call::<HeldLeases>(connection, &after, RECOVERY_TIMEOUT).await?;
+        let next = page.next;
+        report.add(page);
         if next <= after {
             return Ok(report);
         }
@@ -116,19 +102,16 @@ async fn query_once(connection: &Connection) -> Result<NodeReport, grid::TypedCa
     }
 }
 
-/// Interval of the log line while a locker does not grant yet.
-const LOG_INTERVAL: Duration = Duration::from_secs(10);
-
 /// Logs why locks are not granted, until they are.
-async fn log_waiting(local_locker: LocalLocker, inner: Weak<DsyncInner>) {
-    tokio::time::sleep(LOG_INTERVAL / 5).await;
+async fn log_waiting(local_locker: LocalLocker, locks: Weak<LiveLocks>) {
+    tokio::time::sleep(RECOVERY_LOG_INTERVAL / 5).await;
     while let Some((nodes, left)) =
-        local_locker.unreported_nodes().filter(|_| inner.strong_count() > 0)
+        local_locker.unreported_nodes().filter(|_| locks.strong_count() > 0)
     {
         tracing::info!(
             target: "dsync", ?nodes, at_most = ?left,
             "recovering after restart, no grants until these nodes report their leases"
         );
-        tokio::time::sleep(LOG_INTERVAL.min(left)).await;
+        tokio::time::sleep(RECOVERY_LOG_INTERVAL.min(left)).await;
     }
 }

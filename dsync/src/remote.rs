@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use grid::{CallError, CallOptions, Connection, TypedCallError};
+use grid::Connection;
 
-use crate::error::LockerError;
 use crate::locker::{Locker, ResponseFuture, StampedResponse};
+use crate::operation::{
+    ForceUnlock, List, Lock, ReadLock, ReadUnlock, Refresh, Unlock, Wait, call,
+};
 use crate::proto::hold::Request;
 use crate::proto::quorum::LockKind;
-use crate::proto::table::ForceTarget;
-use crate::wire::{self, LockArgs, LockRpc, LockerListing};
+use crate::proto::table::{ForceTarget, LockRequest};
+use crate::wire::LockerListing;
 
 /// A locker on another server.
 #[derive(Debug, Clone)]
@@ -30,66 +32,30 @@ impl Locker for RemoteLocker {
     }
 
     fn call(&self, request: Request, timeout: Duration) -> ResponseFuture<StampedResponse> {
-        let connection = self.connection.clone();
-        Box::pin(async move {
-            let handler = match &request {
-                Request::Lock(request) if request.kind == LockKind::Write => wire::LOCK,
-                Request::Lock(_) => wire::READ_LOCK,
-                Request::Refresh(_) => wire::REFRESH,
-                Request::Unlock { kind: LockKind::Write, .. } => wire::UNLOCK,
-                Request::Unlock { kind: LockKind::Read, .. } => wire::READ_UNLOCK,
-                Request::Wait(_) => wire::WAIT,
-            };
-            let (args, rpc) = (LockArgs::of(&request), LockRpc::from(&request));
-            drop(request);
-            let options = CallOptions::default().timeout(timeout);
-            let response = handler.call_with(&connection, &args, options).await.map_err(failed)?;
-            let stamp = response.stamp();
-            match response.to_response(rpc) {
-                Ok(response) => Ok(StampedResponse { response, stamp }),
-                Err(message) => Err(LockerError { may_have_run: true, message }),
+        let to = &self.connection;
+        match &request {
+            Request::Lock(LockRequest { kind: LockKind::Write, .. }) => {
+                Box::pin(call::<Lock>(to, &request, timeout))
             }
-        })
+            Request::Lock(LockRequest { kind: LockKind::Read, .. }) => {
+                Box::pin(call::<ReadLock>(to, &request, timeout))
+            }
+            Request::Refresh(_) => Box::pin(call::<Refresh>(to, &request, timeout)),
+            Request::Unlock { kind: LockKind::Write, .. } => {
+                Box::pin(call::<Unlock>(to, &request, timeout))
+            }
+            Request::Unlock { kind: LockKind::Read, .. } => {
+                Box::pin(call::<ReadUnlock>(to, &request, timeout))
+            }
+            Request::Wait(_) => Box::pin(call::<Wait>(to, &request, timeout)),
+        }
     }
 
     fn list(&self, timeout: Duration) -> ResponseFuture<LockerListing> {
-        let connection = self.connection.clone();
-        Box::pin(async move {
-            let (args, options) = (wire::ListArgs {}, CallOptions::default().timeout(timeout));
-            wire::LIST.call_with(&connection, &args, options).await.map_err(failed)
-        })
+        Box::pin(call::<List>(&self.connection, &(), timeout))
     }
 
     fn force_unlock(&self, target: &ForceTarget, timeout: Duration) -> ResponseFuture<usize> {
-        let (connection, args) = (self.connection.clone(), LockArgs::force_target(target));
-        Box::pin(async move {
-            let options = CallOptions::default().timeout(timeout);
-            let response =
-                wire::FORCE_UNLOCK.call_with(&connection, &args, options).await.map_err(failed)?;
-            match response.code {
-                wire::CODE_OK => Ok(1),
-                wire::CODE_NOT_FOUND => Ok(0),
-                _ => Err(LockerError { may_have_run: true, message: response.error }),
-            }
-        })
+        Box::pin(call::<ForceUnlock>(&self.connection, &vec![target.clone()], timeout))
     }
-}
-
-/// Converts the error of a call, and classifies whether the handler may have run.
-#[expect(clippy::needless_pass_by_value, reason = "handed to map_err")]
-fn failed(error: TypedCallError) -> LockerError {
-    // Handler errors are no refusals: what the handler did before it failed is not known.
-    let did_not_run = matches!(
-        error,
-        TypedCallError::Encode { .. }
-            | TypedCallError::Call(
-                CallError::NotConnected { .. }
-                    | CallError::UnknownHandler { .. }
-                    | CallError::Refused { .. }
-                    | CallError::TooLarge { .. }
-                    | CallError::TooManyCalls { .. }
-                    | CallError::Shutdown
-            )
-    );
-    LockerError { may_have_run: !did_not_run, message: error.to_string() }
 }

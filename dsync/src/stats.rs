@@ -1,9 +1,9 @@
 //! Counters, and a histogram of the time to acquire locks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use grid::sync::Mutex;
 use hdrhistogram::Histogram;
 
 use crate::local::LocalLocker;
@@ -107,7 +107,7 @@ impl Counters {
         match status {
             Status::Held { .. } => {
                 self.locked.fetch_add(1, Ordering::Relaxed);
-                let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut waits = self.waits.lock();
                 if let Some(waits) = &mut *waits {
                     let micros = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
                     waits.saturating_record(micros.max(1));
@@ -127,7 +127,8 @@ impl Counters {
 
     /// Records that a guard was dropped, and whether its lock was still held.
     pub(crate) fn guard_dropped(&self, was_held: bool) {
-        self.held.fetch_sub(1, Ordering::Relaxed);
+        let held = self.held.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(held > 0, "Counters.held: {held} before a guard was dropped");
         if !was_held {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
@@ -154,7 +155,7 @@ impl Counters {
     }
 
     fn waits(&self) -> WaitStats {
-        let waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
+        let waits = self.waits.lock();
         waits.as_ref().map_or_else(WaitStats::default, |waits| {
             let at = |quantile| Duration::from_micros(waits.value_at_quantile(quantile));
             let max = Duration::from_micros(waits.max());

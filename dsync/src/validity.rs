@@ -22,12 +22,24 @@ const ENDED: u64 = 1;
 #[derive(Debug, Default)]
 pub(crate) struct Validity(AtomicU64);
 
+/// Whether a validity could be extended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Published {
+    Extended,
+    /// A holder has seen the end: it is final.
+    HasEnded,
+}
+
 impl Validity {
-    /// Extends the validity until `until`. Returns false if it has ended.
-    pub(crate) fn publish(&self, until: Instant) -> bool {
+    /// Extends the validity until `until`, unless it has ended.
+    pub(crate) fn publish(&self, until: Instant) -> Published {
         let until = until.as_nanos().max(ENDED + 1);
         let publish = |seen| (seen != ENDED).then_some(until);
-        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, publish).is_ok()
+        match self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, publish) {
+            Ok(_) => Published::Extended,
+            Err(_) => Published::HasEnded,
+        }
     }
 
     /// Ends the validity.
@@ -65,20 +77,25 @@ mod tests {
     fn b52_an_end_that_was_seen_is_final() {
         let validity = Validity::default();
         assert!(!validity.is_valid(at(5)), "not yet");
-        assert!(validity.publish(at(10)));
+        assert_eq!(validity.publish(at(10)), Published::Extended);
         assert!(validity.is_valid(at(9)));
-        assert!(validity.publish(at(20)), "extendable while no reader saw the end");
+        assert_eq!(
+            validity.publish(at(20)),
+            Published::Extended,
+            "extendable while no reader saw the end"
+        );
         assert!(validity.is_valid(at(15)));
         assert!(!validity.is_valid(at(20)));
-        assert!(!validity.publish(at(30)), "a reader saw the end");
+        assert_eq!(validity.publish(at(30)), Published::HasEnded, "a reader saw the end");
         assert!(!validity.is_valid(at(15)) && validity.until() == Instant::default());
     }
 
     #[test]
     fn revoking_ends_the_validity_at_once() {
         let validity = Validity::default();
-        validity.publish(at(10));
+        assert_eq!(validity.publish(at(10)), Published::Extended);
         validity.revoke();
-        assert!(!validity.is_valid(at(2)) && !validity.publish(at(50)));
+        assert!(!validity.is_valid(at(2)));
+        assert_eq!(validity.publish(at(50)), Published::HasEnded);
     }
 }

@@ -243,7 +243,8 @@ impl LockArgs {
         Self::claim(&held_lease.request, held_lease.token, true)
     }
 
-    fn kind(&self) -> LockKind {
+    /// Returns the kind that the request states. Only some requests do: others have it by handler.
+    pub(crate) fn kind(&self) -> LockKind {
         if self.write { LockKind::Write } else { LockKind::Read }
     }
 
@@ -327,14 +328,18 @@ impl LockArgs {
         }
     }
 
-    /// Encodes the target of a forced release.
-    pub(crate) fn force_target(target: &ForceTarget) -> Self {
-        match target {
-            ForceTarget::Uid(uid) => Self { uid: uid.clone(), ..Self::default() },
-            ForceTarget::Resource(name) => {
-                Self { resources: Some(vec![name.clone()]), ..Self::default() }
+    /// Encodes the targets of a forced release. A request has one id, or resources.
+    pub(crate) fn force_targets(targets: &[ForceTarget]) -> Self {
+        let mut args = Self::default();
+        for target in targets {
+            match target {
+                ForceTarget::Uid(uid) => args.uid.clone_from(uid),
+                ForceTarget::Resource(name) => {
+                    args.resources.get_or_insert_default().push(name.clone());
+                }
             }
         }
+        args
     }
 }
 
@@ -373,34 +378,67 @@ impl LockResponse {
         Self { code: CODE_ERROR, error, ..Self::default() }
     }
 
-    /// Decodes the response to a request of this kind.
+    /// Encodes the response to a forced release of `count` grants.
+    pub(crate) fn forced(count: usize, stamp: TokenStamp) -> Self {
+        let code = if count == 0 { CODE_NOT_FOUND } else { CODE_OK };
+        Self { code, highest_token: stamp.highest, wall: stamp.wall, ..Self::default() }
+    }
+
+    /// Decodes the response to a lock request.
     ///
     /// # Errors
     ///
     /// The code and message of the response, if it reports an error.
-    pub(crate) fn to_response(&self, rpc: LockRpc) -> Result<Response, String> {
-        let lease = match self.lease_ms {
+    pub(crate) fn to_lock_response(&self) -> Result<Response, String> {
+        Ok(Response::Lock(match self.code {
+            CODE_OK => Ok(Granted { token: self.token, lease: self.lease() }),
+            CODE_CONFLICT => Err(Refusal::Conflict),
+            CODE_NOT_INITIALISED => Err(Refusal::Closed),
+            CODE_NOT_FOUND => Err(Refusal::AttemptEnded),
+            CODE_ERROR => Err(Refusal::Full),
+            _ => return Err(self.describe()),
+        }))
+    }
+
+    /// Decodes the response to a refresh. Errors as [`to_lock_response`](Self::to_lock_response).
+    pub(crate) fn to_refresh_response(&self) -> Result<Response, String> {
+        let lease = self.lease();
+        Ok(Response::Refresh(match self.code {
+            CODE_OK => RefreshOutcome::Held { lease },
+            CODE_NOT_INITIALISED if self.reinstated => RefreshOutcome::Reinstated { lease },
+            CODE_NOT_INITIALISED => RefreshOutcome::Closed,
+            CODE_NOT_FOUND => RefreshOutcome::NotFound,
+            _ => return Err(self.describe()),
+        }))
+    }
+
+    /// Decodes the response to a release. Errors as [`to_lock_response`](Self::to_lock_response).
+    pub(crate) fn to_unlock_response(&self) -> Result<Response, String> {
+        match self.code {
+            CODE_OK | CODE_NOT_FOUND => Ok(Response::Released),
+            _ => Err(self.describe()),
+        }
+    }
+
+    /// Decodes the response to a wait request. Errors as
+    /// [`to_lock_response`](Self::to_lock_response).
+    pub(crate) fn to_wait_response(&self) -> Result<Response, String> {
+        match self.code {
+            CODE_OK => Ok(Response::Wait { is_notified: true }),
+            CODE_CONFLICT => Ok(Response::Wait { is_notified: false }),
+            _ => Err(self.describe()),
+        }
+    }
+
+    fn lease(&self) -> Duration {
+        match self.lease_ms {
             0 => LEASE, // A MinIO locker.
             ms => Duration::from_millis(ms),
-        };
-        let invalid = || Err(format!("code {}: {}", self.code, self.error));
-        Ok(match (rpc, self.code) {
-            (LockRpc::Lock, CODE_OK) => Response::Lock(Ok(Granted { token: self.token, lease })),
-            (LockRpc::Lock, CODE_CONFLICT) => Response::Lock(Err(Refusal::Conflict)),
-            (LockRpc::Lock, CODE_NOT_INITIALISED) => Response::Lock(Err(Refusal::Closed)),
-            (LockRpc::Lock, CODE_NOT_FOUND) => Response::Lock(Err(Refusal::AttemptEnded)),
-            (LockRpc::Lock, CODE_ERROR) => Response::Lock(Err(Refusal::Full)),
-            (LockRpc::Refresh, CODE_OK) => Response::Refresh(RefreshOutcome::Held { lease }),
-            (LockRpc::Refresh, CODE_NOT_INITIALISED) if self.reinstated => {
-                Response::Refresh(RefreshOutcome::Reinstated { lease })
-            }
-            (LockRpc::Refresh, CODE_NOT_INITIALISED) => Response::Refresh(RefreshOutcome::Closed),
-            (LockRpc::Refresh, CODE_NOT_FOUND) => Response::Refresh(RefreshOutcome::NotFound),
-            (LockRpc::Unlock, CODE_OK | CODE_NOT_FOUND) => Response::Released,
-            (LockRpc::Wait, CODE_OK) => Response::Wait { is_notified: true },
-            (LockRpc::Wait, CODE_CONFLICT) => Response::Wait { is_notified: false },
-            _ => return invalid(),
-        })
+        }
+    }
+
+    fn describe(&self) -> String {
+        format!("code {}: {}", self.code, self.error)
     }
 
     /// Returns the token stamp; `None` from a MinIO locker.
@@ -411,23 +449,3 @@ impl LockResponse {
 }
 
 const RECOVERING: &str = "this locker has restarted and does not know yet what it has granted";
-
-/// Kind of a request, which determines how its response is decoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LockRpc {
-    Lock,
-    Refresh,
-    Unlock,
-    Wait,
-}
-
-impl From<&Request> for LockRpc {
-    fn from(request: &Request) -> Self {
-        match request {
-            Request::Lock(_) => Self::Lock,
-            Request::Refresh(_) => Self::Refresh,
-            Request::Unlock { .. } => Self::Unlock,
-            Request::Wait(_) => Self::Wait,
-        }
-    }
-}

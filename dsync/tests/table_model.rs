@@ -10,7 +10,7 @@ use dsync::proto::quorum::LockKind;
 use dsync::proto::resources::Resources;
 use dsync::proto::table::{
     ForceTarget, Gate, Granted, HeldLease, LeaseClaim, LockRequest, RefreshOutcome, RefreshRequest,
-    Refusal, Table,
+    Refusal, Table, UnlockOutcome, WaitOutcome,
 };
 use dsync::proto::token::Token;
 use dsync::proto::waiters::Ticket;
@@ -286,10 +286,12 @@ impl TableAndModel {
                 assert_eq!(self.table.refresh(&refresh, now), self.model.refresh(&refresh, now));
             }
             Op::Unlock(uid) => {
-                assert_eq!(self.table.unlock(&uid, now), self.model.unlock(&uid));
+                let released = self.table.unlock(&uid, now) == UnlockOutcome::Released;
+                assert_eq!(released, self.model.unlock(&uid));
             }
             Op::Wait(request) => {
-                assert_eq!(self.table.wait(&request, now), self.model.wait(&request, now));
+                let enqueued = self.table.wait(&request, now) == WaitOutcome::Enqueued;
+                assert_eq!(enqueued, self.model.wait(&request, now));
             }
             Op::CancelWait(ticket) => {
                 self.table.cancel_wait(&ticket, now);

@@ -17,7 +17,7 @@ use criterion::{Bencher, Criterion, criterion_group, criterion_main};
 use dsync::Limits;
 use dsync::limits::{REFRESH_INTERVAL, TOMBSTONES_MAX};
 use dsync::proto::table::{
-    LeaseClaim, LockRequest, RefreshOutcome, RefreshRequest, Refusal, Table,
+    LeaseClaim, LockRequest, RefreshOutcome, RefreshRequest, Refusal, Table, UnlockOutcome,
 };
 use dsync::proto::token::Token;
 use grid::time::Instant;
@@ -83,7 +83,8 @@ fn lock_and_unlock(bencher: &mut Bencher<'_>, timed: Timed) {
             let unlock_start = Stopwatch::now();
             for request in fresh.peek(count) {
                 let now = bench.advance(TIME_PER_OPERATION);
-                assert!(bench.table.unlock(black_box(&request.uid), now), "the lock is held");
+                let outcome = bench.table.unlock(black_box(&request.uid), now);
+                assert_eq!(outcome, UnlockOutcome::Released, "the lock is held");
             }
             elapsed += match timed {
                 Timed::Lock => unlock_start - lock_start,

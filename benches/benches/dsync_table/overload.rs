@@ -12,7 +12,10 @@ use dsync::limits::{LEASE, LISTED_MAX};
 use dsync::proto::hold::{Request, Response};
 use dsync::proto::table::Refusal;
 use dsync::{Limits, LocalLocker, Locker};
+use grid::Env;
 use grid::time::{Clock, Instant, Timestamp};
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
 use tokio::runtime::Builder;
 
 use crate::requests::{conflicting_request, lock_requests};
@@ -50,9 +53,10 @@ pub(crate) fn refusals(criterion: &mut Criterion) {
 fn busy_locker() -> LocalLocker {
     let mut limits = Limits::default();
     limits.table_callers_max = 1;
-    let clock = Arc::new(ManualClock::default());
+    let clock = ManualClock::default();
     let nodes = [Arc::from("node")];
-    let locker = LocalLocker::new("node", nodes, &limits, Arc::clone(&clock) as _, 1);
+    let env = Env::new(clock.clone(), &mut SmallRng::seed_from_u64(1));
+    let locker = LocalLocker::new("node", nodes, &limits, env);
     // A locker that has just started grants nothing before all earlier leases have expired.
     clock.advance(LEASE);
     for held in lock_requests("held", LISTED_MAX) {
@@ -73,10 +77,10 @@ fn call(locker: &LocalLocker, request: Request) -> Response {
     stamped.expect("the call neither waits nor fails").response
 }
 
-/// A clock that advances only on request.
-#[derive(Debug, Default)]
+/// A clock that advances only on request. Clones share the time.
+#[derive(Debug, Clone, Default)]
 struct ManualClock {
-    nanos: AtomicU64,
+    nanos: Arc<AtomicU64>,
 }
 
 impl ManualClock {

@@ -27,25 +27,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use grid::time::Instant;
+use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use rand::{RngExt, SeedableRng};
 
+use super::invariants::CheckSchedule;
 use super::quorum::{LockKind, quorum};
 use super::resources::Resources;
-use super::table::{
-    Granted, HeldLease, LeaseClaim, LockRequest, RefreshOutcome, RefreshRequest, Refusal,
-};
+use super::table::{Granted, LockRequest, RefreshOutcome, RefreshRequest, Refusal};
 use super::token::{Token, TokenClock};
 use super::waiters::Ticket;
+pub use crate::error::AttemptStats;
+use crate::error::LossReason;
 use crate::limits::Limits;
 
+mod attempts;
+mod check;
 mod locker_state;
+mod refresh;
 mod release;
 mod responses;
 #[cfg(test)]
 mod tests;
 
-use locker_state::{Availability, LockerState, OutstandingRpc, PendingRelease, Vote};
+use locker_state::{LockerState, OutstandingRpc, Vote};
 
 /// Parameters of one lock.
 #[derive(Debug, Clone)]
@@ -189,19 +193,14 @@ pub enum EndReason {
     Revoked,
 }
 
-/// Counters of one lock's attempts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct AttemptStats {
-    /// Attempts.
-    pub attempts: u32,
-    /// Notifications from lockers that a retry is worthwhile.
-    pub notifications: u32,
-    /// Second rounds of requests, which write a token higher than any that the lockers knew.
-    pub second_rounds: u32,
-    /// Lockers that refused the last attempt because others hold the lock or wait for it.
-    pub in_conflict: u32,
-    /// Lockers of the last attempt that were unreachable, did not respond, or were closed.
-    pub unreachable: u32,
+impl From<EndReason> for LossReason {
+    fn from(end: EndReason) -> Self {
+        match end {
+            EndReason::Expired => Self::Expired,
+            EndReason::Revoked => Self::Revoked,
+            EndReason::Unlocked | EndReason::Cancelled | EndReason::TimedOut => Self::Released,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,6 +227,7 @@ pub struct Hold {
     out: VecDeque<Output>,
     next_rpc: u64,
     rng: SmallRng,
+    checks: CheckSchedule,
 }
 
 impl Hold {
@@ -245,9 +245,11 @@ impl Hold {
             out: VecDeque::new(),
             next_rpc: 0,
             rng: SmallRng::seed_from_u64(config.seed),
+            checks: CheckSchedule::default(),
             config,
         };
         hold.begin_attempt(now);
+        hold.check_after_change();
         hold
     }
 
@@ -339,6 +341,7 @@ impl Hold {
             | Phase::Waiting { .. }
             | Phase::Ended(_) => {}
         }
+        self.check_after_change();
     }
 
     /// Releases a held lock, cancels an acquisition, or releases the grants of a lost lock.
@@ -348,6 +351,7 @@ impl Hold {
             Phase::Ended(_) => self.release_lost_grants(now),
             _ => self.end(EndReason::Cancelled, now),
         }
+        self.check_after_change();
     }
 
     /// Handles a locker's notice that it forced this grant open.
@@ -358,6 +362,7 @@ impl Hold {
             state.vote = Vote::None;
             self.evaluate_votes(now);
         }
+        self.check_after_change();
     }
 
     /// Makes an expiry that the holder has seen final: no later response makes the lock held again.
@@ -365,6 +370,7 @@ impl Hold {
         if let Phase::Held { .. } = self.phase {
             self.end(EndReason::Expired, now);
         }
+        self.check_after_change();
     }
 
     /// Returns the end of a quorum's validity; `None` if too few lockers have voted.
@@ -373,213 +379,6 @@ impl Hold {
         ends.sort_unstable_by(|a, b| b.cmp(a));
         ends.get(self.quorum - 1).copied()
     }
-
-    // ---- attempts ----
-
-    fn begin_attempt(&mut self, now: Instant) {
-        self.stats.attempts += 1;
-        self.uid = format!("{}.{}", self.config.id, self.stats.attempts).into();
-        let request = LockRequest {
-            uid: Arc::clone(&self.uid),
-            resources: self.config.resources.clone(),
-            kind: self.config.kind,
-            owner: Arc::clone(&self.config.owner),
-            source: Arc::clone(&self.config.source),
-            quorum: self.quorum,
-            proposed_token: self.tokens.propose(now),
-            ticket: self.ticket.clone(),
-            supports_leases: true,
-        };
-        self.request = Some(request.clone());
-        self.phase = Phase::Voting { until: now + self.config.limits.attempt_timeout };
-        for locker in 0..self.lockers.len() {
-            self.cancel_wait(locker);
-            let state = &mut self.lockers[locker];
-            (state.vote, state.availability, state.may_have_granted) =
-                (Vote::None, Availability::Unreachable, false);
-            if state.pending_release.is_none() {
-                state.may_have_granted = true;
-                self.send_rpc(locker, Request::Lock(request.clone()), now);
-            }
-        }
-        self.evaluate_votes(now);
-    }
-
-    /// Counts the votes: enters the next phase if they suffice, or if they no longer can.
-    fn evaluate_votes(&mut self, now: Instant) {
-        match self.phase {
-            Phase::Voting { .. } => {
-                let granted = self.lockers.iter().filter(|state| state.is_valid(now)).count();
-                let outstanding = self.lockers.iter().filter(|state| state.rpc.is_some()).count();
-                if granted >= self.quorum {
-                    self.choose_token(now);
-                } else if granted + outstanding < self.quorum {
-                    self.fail(now);
-                }
-            }
-            Phase::Fencing { token, .. } => {
-                let known = self.lockers.iter().filter(|state| state.knows(token, now)).count();
-                let outstanding = self.lockers.iter().filter(|state| state.rpc.is_some()).count();
-                if known >= self.quorum {
-                    self.enter_held(token, now);
-                } else if known + outstanding < self.quorum {
-                    self.fail(now);
-                }
-            }
-            Phase::Held { .. } => match self.valid_until() {
-                None => self.end(EndReason::Revoked, now),
-                Some(until) if until <= now => self.end(EndReason::Expired, now),
-                Some(_) => {}
-            },
-            Phase::Waiting { .. } | Phase::Ended(_) => {}
-        }
-    }
-
-    /// Holds the lock if a quorum accepted the proposed token; else writes a higher one first.
-    fn choose_token(&mut self, now: Instant) {
-        let Phase::Voting { until } = self.phase else { return };
-        let proposed = self.request.as_ref().map(|sent| sent.proposed_token).unwrap_or_default();
-        let valid = || self.lockers.iter().filter(|state| state.is_valid(now));
-        let accepted = valid().filter(|state| state.token() == Some(proposed)).count();
-        if accepted >= self.quorum {
-            return self.enter_held(proposed, now);
-        }
-        let highest = valid().filter_map(LockerState::token).max().unwrap_or_default();
-        let token = highest.max(proposed).next();
-        self.stats.second_rounds += 1;
-        self.phase = Phase::Fencing { token, until };
-        for locker in 0..self.lockers.len() {
-            if self.lockers[locker].is_valid(now) && self.lockers[locker].rpc.is_none() {
-                self.refresh(locker, token, now);
-            }
-        }
-    }
-
-    fn enter_held(&mut self, token: Token, now: Instant) {
-        self.tokens.observe_token(token);
-        self.phase = Phase::Held { token };
-        for state in &mut self.lockers {
-            let jitter = self.rng.random_range(0.9..1.0);
-            state.refresh_at = now + self.config.limits.refresh_interval.mul_f64(jitter);
-        }
-        self.evaluate_votes(now);
-    }
-
-    /// Releases the possible grants of a failed attempt, and schedules the next attempt.
-    fn fail(&mut self, now: Instant) {
-        self.count_refusals();
-        let is_late = matches!(self.phase, Phase::Voting { until } if until <= now);
-        for state in &mut self.lockers {
-            if state.rpc.is_some() && state.can_notify && !is_late {
-                state.availability = Availability::Blocked; // It had too little time to respond.
-            }
-        }
-        self.release_all(now);
-        self.request_notifications();
-        let wait = match self.expects_notifications() {
-            true => self.config.limits.retry_max, // A fallback if no notification arrives.
-            false => self.back_off(),
-        };
-        let until = now + wait.mul_f64(self.rng.random_range(0.5..1.0));
-        self.phase = Phase::Waiting { until, is_notified: false };
-    }
-
-    /// Returns the retry delay without notifications: it grows ([B55](crate::rules#b55)).
-    fn back_off(&self) -> Duration {
-        let limits = &self.config.limits;
-        let steps = limits.retry_step.saturating_mul(self.stats.attempts.saturating_sub(1));
-        limits.retry_first.saturating_add(steps).min(limits.retry_max)
-    }
-
-    fn count_refusals(&mut self) {
-        let count = |availability| {
-            let matching = self.lockers.iter().filter(|state| state.availability == availability);
-            u32::try_from(matching.count()).unwrap_or(u32::MAX)
-        };
-        self.stats.in_conflict = count(Availability::Blocked);
-        self.stats.unreachable = count(Availability::Unreachable);
-    }
-
-    /// Asks the lockers that reported a conflict for a notification.
-    fn request_notifications(&mut self) {
-        let can_wait = self.lockers.iter().any(LockerState::accepts_waiters);
-        if self.config.wait_mode == WaitMode::Polling || !can_wait {
-            return;
-        }
-        // The ticket is assigned once: all lockers must have the same order.
-        if self.ticket.is_none() {
-            let id = Arc::clone(&self.config.id);
-            self.ticket = Some(Ticket { time: self.tokens.latest(), id });
-        }
-        let Some(request) = self.request.clone() else { return };
-        let request = LockRequest { ticket: self.ticket.clone(), ..request };
-        for locker in 0..self.lockers.len() {
-            if self.lockers[locker].accepts_waiters() {
-                let id = self.send(locker, Request::Wait(request.clone()));
-                self.lockers[locker].wait_rpc = Some(id);
-            }
-        }
-    }
-
-    /// Returns whether enough lockers are free or will notify for a quorum of notifications.
-    fn expects_notifications(&self) -> bool {
-        self.lockers.iter().filter(|state| state.will_notify()).count() >= self.quorum
-    }
-
-    /// Begins an attempt if it was notified and enough lockers are free for a quorum.
-    fn retry_if_notified(&mut self, now: Instant) {
-        if let Phase::Waiting { is_notified: true, .. } = self.phase
-            && self.lockers.iter().filter(|state| state.is_ready()).count() >= self.quorum
-        {
-            self.begin_attempt(now);
-        }
-    }
-
-    // ---- refreshes ----
-
-    fn send_due_refreshes(&mut self, now: Instant) {
-        let Phase::Held { token } = self.phase else { return };
-        for locker in 0..self.lockers.len() {
-            if self.lockers[locker].is_idle() && self.lockers[locker].refresh_at <= now {
-                self.refresh(locker, token, now);
-            }
-        }
-    }
-
-    fn refresh(&mut self, locker: usize, token: Token, now: Instant) {
-        let Some(request) = self.request.clone() else { return };
-        self.lockers[locker].may_have_granted = true;
-        let is_valid = self.lockers[locker].is_valid(now);
-        let claim = Some(LeaseClaim { request, token, is_valid });
-        let uid = Arc::clone(&self.uid);
-        self.send_rpc(locker, Request::Refresh(RefreshRequest { uid, claim }), now);
-    }
-
-    /// Returns the lease of a locker that has restarted, if this lock relies on one. Voids the
-    /// outstanding request to it: only the returned lease counts.
-    pub fn void_outstanding(&mut self, locker: usize, now: Instant) -> Option<HeldLease> {
-        if let Some(rpc) = self.lockers.get_mut(locker)?.rpc.take() {
-            self.out.push_back(Output::Cancel { rpc: rpc.id });
-            let retry = self.config.limits.refresh_interval / 5;
-            self.lockers[locker].refresh_at = now + retry;
-        }
-        let is_live = !matches!(self.phase, Phase::Ended(_) | Phase::Waiting { .. });
-        let lease = || {
-            let request = self.request.clone()?;
-            let token = match self.phase {
-                Phase::Held { token } | Phase::Fencing { token, .. } => {
-                    token.max(request.proposed_token)
-                }
-                _ => request.proposed_token,
-            };
-            Some(HeldLease { request, token })
-        };
-        let lease = if is_live && self.lockers[locker].is_valid(now) { lease() } else { None };
-        self.evaluate_votes(now);
-        lease
-    }
-
-    // ---- RPCs ----
 
     /// Sends a request about the current attempt.
     fn send_rpc(&mut self, locker: usize, request: Request, now: Instant) {

@@ -4,31 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+pub use crate::error::ResourcesError;
 use crate::limits::{RESOURCE_NAME_BYTES_MAX, RESOURCES_MAX};
-
-/// Why a set of resource names is invalid.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ResourcesError {
-    /// The set is empty.
-    #[error("a lock needs at least one resource")]
-    NoResources,
-    /// A name is empty.
-    #[error("a resource's name must not be empty")]
-    EmptyName,
-    /// A name is too long.
-    #[error("a resource's name may have {RESOURCE_NAME_BYTES_MAX} bytes, not {bytes}")]
-    TooLong {
-        /// Length of the name.
-        bytes: usize,
-    },
-    /// The set has too many names.
-    #[error("a lock may take {RESOURCES_MAX} resources, not {count}")]
-    TooMany {
-        /// Number of names, at least.
-        count: usize,
-    },
-}
 
 /// Resources of one lock: sorted, without duplicates. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -50,11 +27,11 @@ impl Resources {
             let name = name.as_ref();
             match name.len() {
                 _ if index >= RESOURCES_MAX => {
-                    return Err(ResourcesError::TooMany { count: index + 1 });
+                    return Err(ResourcesError::TooMany { count: index + 1, max: RESOURCES_MAX });
                 }
                 0 => return Err(ResourcesError::EmptyName),
                 bytes if bytes > RESOURCE_NAME_BYTES_MAX => {
-                    return Err(ResourcesError::TooLong { bytes });
+                    return Err(ResourcesError::TooLong { bytes, max: RESOURCE_NAME_BYTES_MAX });
                 }
                 _ => drop(sorted.insert(Arc::from(name))),
             }
@@ -121,12 +98,15 @@ mod tests {
         let long = "x".repeat(RESOURCE_NAME_BYTES_MAX + 1);
         assert_eq!(
             Resources::new([long]),
-            Err(ResourcesError::TooLong { bytes: RESOURCE_NAME_BYTES_MAX + 1 })
+            Err(ResourcesError::TooLong {
+                bytes: RESOURCE_NAME_BYTES_MAX + 1,
+                max: RESOURCE_NAME_BYTES_MAX
+            })
         );
         let many: Vec<_> = (0..=RESOURCES_MAX).map(|n| n.to_string()).collect();
         assert_eq!(
             Resources::new(&many),
-            Err(ResourcesError::TooMany { count: RESOURCES_MAX + 1 })
+            Err(ResourcesError::TooMany { count: RESOURCES_MAX + 1, max: RESOURCES_MAX })
         );
         Resources::new(&many[1..]).expect("within the limit");
     }

@@ -24,14 +24,17 @@ use std::time::Duration;
 use grid::time::Instant;
 use slab::Slab;
 
+use super::invariants::CheckSchedule;
 use super::keyed::{Key, KeyedMap};
 use super::quorum::LockKind;
 use super::resources::Resources;
 use super::token::{Token, TokenStamp, Tokens};
 use super::tombstones::Tombstones;
+pub use super::waiters::WaitOutcome;
 use super::waiters::{Ticket, Waiter, Waiters};
 use crate::limits::{GRANTED_NAME_BYTES_MAX, Limits, TOMBSTONES_MAX};
 
+mod check;
 mod gate;
 mod holders;
 mod listing;
@@ -39,7 +42,7 @@ mod listing;
 mod tests;
 
 pub use gate::{Gate, HeldLease};
-use holders::Holders;
+use holders::{Added, Holders};
 pub use listing::{ForceTarget, GrantInfo, WaiterInfo};
 
 /// One attempt to take a lock. Cheap to clone.
@@ -129,6 +132,15 @@ pub enum RefreshOutcome {
     Closed,
 }
 
+/// Response to a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnlockOutcome {
+    /// The grant is released.
+    Released,
+    /// This locker has no such grant. A request for it that arrives later is refused.
+    NotFound,
+}
+
 /// One grant.
 #[derive(Debug)]
 struct Grant {
@@ -171,6 +183,8 @@ pub struct Table {
     counts: GrantCounts,
     lease: Duration,
     grants_max: usize,
+    live_checks: CheckSchedule,
+    history_checks: CheckSchedule,
 }
 
 impl Table {
@@ -197,6 +211,8 @@ impl Table {
             counts: GrantCounts::default(),
             lease: limits.lease,
             grants_max: limits.grants_max,
+            live_checks: CheckSchedule::default(),
+            history_checks: CheckSchedule::default(),
         }
     }
 
@@ -232,6 +248,7 @@ impl Table {
                 }
             }
         }
+        self.check_after_change();
         result
     }
 
@@ -272,6 +289,12 @@ impl Table {
     /// Extends a grant by another lease.
     pub fn refresh(&mut self, refresh: &RefreshRequest, now: Instant) -> RefreshOutcome {
         self.handle_timeout(now);
+        let outcome = self.try_refresh(refresh, now);
+        self.check_after_change();
+        outcome
+    }
+
+    fn try_refresh(&mut self, refresh: &RefreshRequest, now: Instant) -> RefreshOutcome {
         let lease = self.lease;
         let is_open = self.gate.is_open();
         if let Some(claim) = &refresh.claim {
@@ -308,27 +331,29 @@ impl Table {
         if is_open { RefreshOutcome::Held { lease } } else { RefreshOutcome::Reinstated { lease } }
     }
 
-    /// Releases a grant. Returns whether there was one.
-    pub fn unlock(&mut self, uid: &Arc<str>, now: Instant) -> bool {
+    /// Releases a grant.
+    pub fn unlock(&mut self, uid: &Arc<str>, now: Instant) -> UnlockOutcome {
         self.handle_timeout(now);
         self.tombstones.insert(Arc::clone(uid));
-        let Some(key) = self.by_uid.get(uid).copied() else { return false };
+        let Some(key) = self.by_uid.get(uid).copied() else { return UnlockOutcome::NotFound };
         let resources = self.remove(key);
         self.notify_waiters(&resources, now);
-        true
+        self.check_after_change();
+        UnlockOutcome::Released
     }
 
-    /// Enqueues a refused request for notification. Returns whether it will be notified.
-    pub fn wait(&mut self, request: &LockRequest, now: Instant) -> bool {
+    /// Enqueues a refused request for notification.
+    pub fn wait(&mut self, request: &LockRequest, now: Instant) -> WaitOutcome {
         self.handle_timeout(now);
         let Some(ticket) = request.ticket.clone().filter(|_| self.gate.is_open()) else {
-            return false;
+            return WaitOutcome::Refused;
         };
         let origin = (Arc::clone(&request.owner), Arc::clone(&request.source));
-        let is_enqueued =
+        let outcome =
             self.waiters.enqueue(ticket, (request.resources.clone(), request.kind), origin, now);
         self.notify_waiters(&request.resources, now);
-        is_enqueued
+        self.check_after_change();
+        outcome
     }
 
     /// Removes a waiter.
@@ -336,6 +361,7 @@ impl Table {
         if let Some(resources) = self.waiters.remove(ticket) {
             self.notify_waiters(&resources, now);
         }
+        self.check_after_change();
     }
 
     /// Returns the next waiter to notify. To be polled after every other method.
@@ -376,6 +402,7 @@ impl Table {
         while let Some(resources) = self.waiters.expire_one(now) {
             self.notify_waiters(&resources, now);
         }
+        self.check_after_change();
     }
 
     /// Returns the counters.
@@ -410,7 +437,8 @@ impl Table {
         self.resource_bytes += request.resources.bytes();
         let entry = self.grants.vacant_entry();
         let key = entry.key();
-        if self.holders.add(&request.resources, key, request.kind) && self.gate.is_open() {
+        let added = self.holders.add(&request.resources, key, request.kind);
+        if added == Added::Disputed && self.gate.is_open() {
             grid::bug!("granted a lock that another grant excludes");
         }
         let expires_at = now + self.lease;
@@ -430,7 +458,9 @@ impl Table {
     fn remove(&mut self, key: usize) -> Resources {
         let Grant { request, .. } = self.grants.remove(key);
         self.by_uid.remove(&request.uid);
-        self.resource_bytes -= request.resources.bytes();
+        let (all, own) = (self.resource_bytes, request.resources.bytes());
+        debug_assert!(all >= own, "Table.resource_bytes {all}, of a grant {own}");
+        self.resource_bytes -= own;
         self.holders.remove(&request.resources, key);
         request.resources
     }

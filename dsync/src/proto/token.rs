@@ -137,6 +137,17 @@ impl Tokens {
         self.highest = self.highest.max(floor);
     }
 
+    /// Returns the number of slots.
+    pub(super) fn len(&self) -> usize {
+        self.token_slots.len()
+    }
+
+    /// Checks that no slot is ahead of the highest token.
+    pub(super) fn check_invariants(&self) {
+        let (slot, highest) = (self.token_slots.iter().max(), self.highest);
+        assert!(slot <= Some(&highest), "Tokens.token_slots up to {slot:?}, highest {highest}");
+    }
+
     /// Returns the stamp sent with each response.
     pub(super) fn stamp(&self, wall: Token) -> TokenStamp {
         TokenStamp { highest: self.highest, wall }

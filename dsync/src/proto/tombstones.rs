@@ -32,6 +32,20 @@ impl Tombstones {
         }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.uids.len()
+    }
+
+    /// Checks that both collections have the same ids.
+    pub(super) fn check_invariants(&self) {
+        let (ordered, uids, capacity) = (self.order.len(), self.uids.len(), self.capacity);
+        assert_eq!(ordered, uids, "Tombstones.order, uids");
+        assert!(uids <= capacity, "Tombstones.uids {uids}, capacity {capacity}");
+        for uid in &self.order {
+            assert!(self.uids.contains_key(uid), "Tombstones.uids lacks {uid}");
+        }
+    }
+
     pub(super) fn contains(&self, uid: &str) -> bool {
         self.uids.contains_key(uid)
     }

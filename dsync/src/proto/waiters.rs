@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use grid::time::Instant;
 
+use super::invariants::{Check, CheckSchedule};
 use super::keyed::{Key, KeyedMap};
 use super::quorum::LockKind;
 use super::resources::Resources;
@@ -61,6 +62,16 @@ pub struct Waiter {
     is_notified: bool,
 }
 
+/// Whether a locker will notify a waiter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum WaitOutcome {
+    /// It will, or has just done so.
+    Enqueued,
+    /// It will not: the waiter has to poll.
+    Refused,
+}
+
 /// All waiters of one locker.
 #[derive(Debug)]
 pub(super) struct Waiters {
@@ -71,6 +82,7 @@ pub(super) struct Waiters {
     reservation: Duration,
     barging_limit: Duration,
     max: usize,
+    checks: CheckSchedule,
 }
 
 impl Waiters {
@@ -83,6 +95,7 @@ impl Waiters {
             reservation: limits.reservation,
             barging_limit: limits.barging_limit,
             max: limits.waiters_max,
+            checks: CheckSchedule::default(),
         }
     }
 
@@ -94,16 +107,16 @@ impl Waiters {
         self.by_ticket.iter()
     }
 
-    /// Enqueues or renews a waiter. Returns whether there is room for it.
+    /// Enqueues or renews a waiter, if there is room for it.
     pub(super) fn enqueue(
         &mut self,
         ticket: Ticket,
         (resources, kind): (Resources, LockKind),
         (owner, source): (Arc<str>, Arc<str>),
         now: Instant,
-    ) -> bool {
+    ) -> WaitOutcome {
         if self.by_ticket.len() >= self.max && !self.by_ticket.contains_key(&ticket) {
-            return false;
+            return WaitOutcome::Refused;
         }
         let since = self.by_ticket.get(&ticket).map_or(now, |known| known.since);
         self.remove(&ticket);
@@ -115,7 +128,8 @@ impl Waiters {
         let waiter =
             Waiter { resources, kind, owner, source, since, expires_at, is_notified: false };
         self.by_ticket.insert(ticket, waiter);
-        true
+        self.check_after_change();
+        WaitOutcome::Enqueued
     }
 
     /// Removes a waiter. Returns its resources.
@@ -130,12 +144,14 @@ impl Waiters {
                 }
             }
         }
+        self.check_after_change();
         Some(waiter.resources)
     }
 
     /// Clears the notification of a waiter that tried again and was refused.
     pub(super) fn requeue(&mut self, ticket: &Ticket, now: Instant) {
         self.set_state(ticket, false, now + WAIT_POLL);
+        self.check_after_change();
     }
 
     fn set_state(&mut self, ticket: &Ticket, is_notified: bool, expires_at: Instant) {
@@ -189,6 +205,7 @@ impl Waiters {
                 }
             }
         }
+        self.check_after_change();
     }
 
     /// Returns the next waiter to notify.
@@ -206,6 +223,44 @@ impl Waiters {
         let (_, ticket) =
             self.expiries.first().filter(|(expires_at, _)| *expires_at <= now)?.clone();
         self.remove(&ticket)
+    }
+}
+
+impl Waiters {
+    /// Checks the invariants as often as the number of waiters permits.
+    fn check_after_change(&mut self) {
+        let items = self.by_ticket.len() + self.queues.len();
+        if self.checks.record_change(items) == Check::Due {
+            self.check_invariants();
+        }
+    }
+
+    /// Checks that each waiter has one timer, and a place in the queue of each of its resources.
+    ///
+    /// # Panics
+    ///
+    /// If not: the message names the field, and has both values.
+    pub(super) fn check_invariants(&self) {
+        let waiters = self.by_ticket.len();
+        assert_eq!(self.expiries.len(), waiters, "Waiters.expiries, by_ticket");
+        assert!(waiters <= self.max, "Waiters.by_ticket {waiters}, max {}", self.max);
+        let mut places = 0;
+        for (ticket, waiter) in &self.by_ticket {
+            let end = waiter.expires_at;
+            let has_timer = self.expiries.contains(&(end, ticket.clone()));
+            assert!(has_timer, "Waiters.expiries lacks {ticket:?}, which expires at {end:?}");
+            for name in waiter.resources.iter() {
+                let is_queued = self.queues.get(name).is_some_and(|queue| queue.contains(ticket));
+                assert!(is_queued, "Waiters.queues of {name} lacks {ticket:?}");
+                places += 1;
+            }
+        }
+        let mut queued = 0;
+        for (name, queue) in &self.queues {
+            assert!(!queue.is_empty(), "Waiters.queues of {name}: {queue:?}");
+            queued += queue.len();
+        }
+        assert_eq!(queued, places, "Waiters.queues, resources of the waiters");
     }
 }
 
@@ -235,7 +290,8 @@ mod tests {
         now: Instant,
     ) -> bool {
         let origin = ("node".into(), "test".into());
-        waiters.enqueue(ticket(time), (resources(wanted), kind), origin, now)
+        let outcome = waiters.enqueue(ticket(time), (resources(wanted), kind), origin, now);
+        outcome == WaitOutcome::Enqueued
     }
 
     fn notifications(

@@ -9,7 +9,7 @@ use dsync::Limits;
 use dsync::proto::hold::{Failure, Hold, HoldConfig, Output, Request, Response, RpcId, WaitMode};
 use dsync::proto::quorum::LockKind;
 use dsync::proto::resources::Resources;
-use dsync::proto::table::{ForceTarget, HeldLease, Table};
+use dsync::proto::table::{ForceTarget, HeldLease, Table, WaitOutcome};
 use dsync::proto::token::{Token, TokenClock, TokenStamp};
 use grid::time::Instant;
 use rand::rngs::SmallRng;
@@ -537,7 +537,7 @@ impl World {
                 Some(Response::Released)
             }
             Request::Wait(request) => {
-                let is_enqueued = locker.table.wait(&request, now);
+                let is_enqueued = locker.table.wait(&request, now) == WaitOutcome::Enqueued;
                 if is_enqueued && let Some(ticket) = &request.ticket {
                     locker.waiting.insert(Arc::clone(&ticket.id), route);
                 }

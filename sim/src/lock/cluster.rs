@@ -10,6 +10,7 @@ use dsync::{
     DRWMutex, Dsync, ForceTarget, GrantInfo, Guard, Limits, LockError, LockOptions, Locker,
     LockerError, Stats,
 };
+use grid::Env;
 use grid::time::Instant;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -34,11 +35,11 @@ struct DsyncSoftware(LocksPlan);
 impl Software for DsyncSoftware {
     fn install(&self, host: &Host) -> Result<(), Box<dyn Error>> {
         // The load's manager is shared: dsync registers other handlers.
+        let mut rng = SmallRng::seed_from_u64(host.seed ^ 0x6c6f_636b);
         let dsync = Dsync::builder(&host.manager)
             .lockers(self.0.lockers.iter().map(|node| url(*node)))
             .limits(limits_of(&self.0))
-            .clock(host.clock.clone())
-            .rng(SmallRng::seed_from_u64(host.seed ^ 0x6c6f_636b))
+            .env(Env::new(host.clock.clone(), &mut rng))
             .build()?;
         dsync.start();
         host.locks.set(Arc::new(DsyncClient(dsync)));

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use grid::backoff::Backoff;
 use grid::time::Instant;
 
 use super::RpcId;
@@ -53,8 +54,14 @@ pub(super) enum Availability {
 pub(super) struct OutstandingRpc {
     pub(super) id: RpcId,
     pub(super) sent_at: Instant,
-    /// Token in the request.
+    /// Token in the request, which is a refresh; absent from a lock request.
     pub(super) token: Option<Token>,
+}
+
+impl OutstandingRpc {
+    pub(super) fn is_refresh(self) -> bool {
+        self.token.is_some()
+    }
 }
 
 /// A release that the locker has not confirmed.
@@ -64,7 +71,9 @@ pub(super) struct PendingRelease {
     /// When the grant has certainly expired.
     pub(super) expires_at: Instant,
     pub(super) retry_at: Instant,
-    pub(super) attempts: u32,
+    /// Whether a request to release it was sent, and waits between such requests.
+    pub(super) is_sent: bool,
+    pub(super) backoff: Backoff,
     pub(super) rpc: Option<RpcId>,
 }
 

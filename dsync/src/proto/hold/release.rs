@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use grid::backoff::Backoff;
 use grid::time::Instant;
 
-use super::locker_state::Vote;
-use super::{EndReason, Hold, Output, PendingRelease, Phase, Request};
+use super::locker_state::{PendingRelease, Vote};
+use super::{EndReason, Hold, Output, Phase, Request};
 
 impl Hold {
     /// Ends the hold. A lost lock is not released yet: its holder has to notice and stop first,
@@ -29,7 +30,7 @@ impl Hold {
     /// Releases the grants of a lost lock, whose holder has stopped.
     pub(super) fn release_lost_grants(&mut self, now: Instant) {
         let pending = self.lockers.iter_mut().filter_map(|state| state.pending_release.as_mut());
-        for release in pending.filter(|release| release.attempts == 0 && release.rpc.is_none()) {
+        for release in pending.filter(|release| !release.is_sent) {
             release.retry_at = now;
         }
         self.send_due_releases(now);
@@ -49,7 +50,9 @@ impl Hold {
 
     /// Voids the current attempt, and schedules the release of its grants for `at`.
     fn schedule_releases(&mut self, at: Instant, now: Instant) {
-        let until = now + self.config.limits.lease;
+        let limits = &self.config.limits;
+        let until = now + limits.lease;
+        let first_wait = limits.retry_first.saturating_mul(2);
         for locker in 0..self.lockers.len() {
             let uid = Arc::clone(&self.uid);
             let state = &mut self.lockers[locker];
@@ -66,7 +69,8 @@ impl Hold {
                     uid,
                     expires_at: until,
                     retry_at: at,
-                    attempts: 0,
+                    is_sent: false,
+                    backoff: Backoff::new(first_wait, limits.retry_max),
                     rpc: None,
                 });
             }
@@ -87,7 +91,7 @@ impl Hold {
                 let kind = self.config.kind;
                 let rpc = self.send(locker, Request::Unlock { uid, resources, kind });
                 if let Some(pending) = &mut self.lockers[locker].pending_release {
-                    pending.rpc = Some(rpc);
+                    (pending.rpc, pending.is_sent) = (Some(rpc), true);
                 }
             }
         }

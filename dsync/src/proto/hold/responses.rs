@@ -17,6 +17,17 @@ impl Hold {
         stamp: Option<TokenStamp>,
         now: Instant,
     ) {
+        self.deliver((locker, rpc), response, stamp, now);
+        self.check_after_change();
+    }
+
+    fn deliver(
+        &mut self,
+        (locker, rpc): (usize, RpcId),
+        response: Result<Response, Failure>,
+        stamp: Option<TokenStamp>,
+        now: Instant,
+    ) {
         // Expire votes first: no response revives an expired lock.
         self.evaluate_votes(now);
         if let Some(stamp) = stamp {
@@ -40,13 +51,19 @@ impl Hold {
         };
         state.rpc = None;
         match response {
-            Ok(Response::Lock(result)) => self.handle_lock_response(locker, rpc, result, now),
-            Ok(Response::Refresh(outcome)) => {
+            Ok(Response::Lock(result)) if !rpc.is_refresh() => {
+                self.handle_lock_response(locker, rpc, result, now);
+            }
+            Ok(Response::Refresh(outcome)) if rpc.is_refresh() => {
                 self.handle_refresh_response(locker, rpc, outcome, now);
             }
-            Ok(Response::Released | Response::Wait { .. }) => {
-                self.handle_failure(locker, true, now);
-            }
+            // A response to another kind of request: what the locker did is not known.
+            Ok(
+                Response::Lock(_)
+                | Response::Refresh(_)
+                | Response::Released
+                | Response::Wait { .. },
+            ) => self.handle_failure(locker, true, now),
             Err(Failure { may_have_run }) => self.handle_failure(locker, may_have_run, now),
         }
         self.evaluate_votes(now);
@@ -141,7 +158,6 @@ impl Hold {
     }
 
     fn handle_release_response(&mut self, locker: usize, is_confirmed: bool, now: Instant) {
-        let limits = &self.config.limits;
         let state = &mut self.lockers[locker];
         let Some(pending) = &mut state.pending_release else { return };
         if is_confirmed {
@@ -149,8 +165,6 @@ impl Hold {
             return self.retry_if_notified(now);
         }
         pending.rpc = None;
-        pending.attempts = pending.attempts.saturating_add(1);
-        let wait = limits.retry_first.saturating_mul(1 << pending.attempts.min(8));
-        pending.retry_at = now + wait.min(limits.retry_max);
+        pending.retry_at = now + pending.backoff.next_wait(&mut self.rng);
     }
 }

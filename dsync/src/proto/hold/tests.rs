@@ -3,6 +3,8 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::proto::token::TokenStamp;
 
+mod states;
+
 const START: Instant = Instant::from_nanos(1_000_000_000);
 const LEASE: Duration = crate::limits::LEASE;
 const HIGH: Token = Token::new(5_000_000);
@@ -13,6 +15,8 @@ struct Harness {
     hold: Hold,
     now: Instant,
     in_flight: BTreeMap<RpcId, (usize, Request)>,
+    /// Whether responses move what the hold sends into `in_flight`.
+    is_collecting: bool,
 }
 
 fn config(lockers: usize, kind: LockKind) -> HoldConfig {
@@ -61,7 +65,8 @@ impl Harness {
         let mut tokens = TokenClock::default();
         tokens.observe(STAMP, START);
         let hold = Hold::new(config, tokens, START);
-        let mut harness = Self { hold, now: START, in_flight: BTreeMap::new() };
+        let mut harness =
+            Self { hold, now: START, in_flight: BTreeMap::new(), is_collecting: true };
         harness.collect();
         harness
     }
@@ -111,7 +116,9 @@ impl Harness {
         let stamp = response.is_ok().then_some(STAMP);
         self.in_flight.remove(&rpc);
         self.hold.handle_response((locker, rpc), response, stamp, self.now);
-        self.collect();
+        if self.is_collecting {
+            self.collect();
+        }
     }
 
     /// Responds with grants of these lockers, which accept the proposed token.

@@ -96,5 +96,6 @@ impl Table {
         if was_last {
             self.gate = Gate::Open;
         }
+        self.check_after_change();
     }
 }

@@ -19,6 +19,14 @@ use crate::proto::resources::Resources;
 #[derive(Debug)]
 pub(super) struct Holders(KeyedMap<Arc<str>, ResourceHolders>);
 
+/// Whether a new holder conflicts with another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Added {
+    Compatible,
+    Disputed,
+}
+
 /// Holders of one resource.
 #[derive(Debug)]
 enum ResourceHolders {
@@ -35,9 +43,35 @@ impl Holders {
     }
 
     /// Returns the number of resources that are held.
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.0.len()
+    }
+
+    /// Returns the number of holders, over all resources.
+    pub(super) fn total(&self) -> usize {
+        self.0.values().map(ResourceHolders::len).sum()
+    }
+
+    /// Returns whether this grant holds a resource.
+    pub(super) fn has(&self, name: &str, key: usize, kind: LockKind) -> bool {
+        match self.0.get(name) {
+            None => false,
+            Some(ResourceHolders::Writer(holder)) => (*holder, LockKind::Write) == (key, kind),
+            Some(ResourceHolders::Reader(holder)) => (*holder, LockKind::Read) == (key, kind),
+            Some(ResourceHolders::Readers(all)) => kind == LockKind::Read && all.contains(&key),
+            Some(ResourceHolders::Disputed(all)) => all.contains(&(key, kind)),
+        }
+    }
+
+    /// Checks that no resource is without a holder, and that disputes have two sides.
+    pub(super) fn check_invariants(&self) {
+        for (name, held) in &self.0 {
+            assert!(held.len() > 0, "Holders of {name}: {held:?}");
+            if let ResourceHolders::Disputed(all) = held {
+                let has_writer = all.iter().any(|(_, kind)| *kind == LockKind::Write);
+                assert!(has_writer && all.len() > 1, "Holders of {name}: disputed by {all:?}");
+            }
+        }
     }
 
     /// Returns whether all of these may be granted.
@@ -51,9 +85,9 @@ impl Holders {
         })
     }
 
-    /// Adds a grant. Returns whether it conflicts with another one.
-    pub(super) fn add(&mut self, resources: &Resources, key: usize, kind: LockKind) -> bool {
-        let mut is_disputed = false;
+    /// Adds a grant.
+    pub(super) fn add(&mut self, resources: &Resources, key: usize, kind: LockKind) -> Added {
+        let mut added = Added::Compatible;
         for name in resources.iter() {
             let held = match (self.0.remove(name), kind) {
                 (None, LockKind::Write) => ResourceHolders::Writer(key),
@@ -66,7 +100,7 @@ impl Holders {
                     ResourceHolders::Readers(others)
                 }
                 (Some(held), _) => {
-                    is_disputed = true;
+                    added = Added::Disputed;
                     let mut all = held.into_all();
                     all.push((key, kind));
                     ResourceHolders::Disputed(all)
@@ -74,7 +108,7 @@ impl Holders {
             };
             self.0.insert(Arc::clone(name), held);
         }
-        is_disputed
+        added
     }
 
     /// Removes a grant.
@@ -100,6 +134,14 @@ impl Holders {
 }
 
 impl ResourceHolders {
+    fn len(&self) -> usize {
+        match self {
+            Self::Writer(_) | Self::Reader(_) => 1,
+            Self::Readers(keys) => keys.len(),
+            Self::Disputed(all) => all.len(),
+        }
+    }
+
     fn into_all(self) -> Vec<(usize, LockKind)> {
         match self {
             Self::Writer(key) => vec![(key, LockKind::Write)],

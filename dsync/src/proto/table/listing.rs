@@ -150,6 +150,7 @@ impl Table {
                 self.notify_waiters(&resources, now);
             }
         }
+        self.check_after_change();
         forced
     }
 }

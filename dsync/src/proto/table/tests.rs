@@ -118,11 +118,13 @@ fn b53_all_valid_claims_are_reinstated_even_if_they_exclude_each_other() {
         assert_eq!(lock(&mut table, &writer, START), Err(Refusal::Conflict));
         assert_eq!(lock(&mut table, &reader, START), Err(Refusal::Conflict), "a writer is left");
         assert_eq!(table.refresh(&bare_refresh(uid), START), RefreshOutcome::Held { lease: LEASE });
-        assert!(table.unlock(&uid.into(), START));
+        assert_eq!(table.unlock(&uid.into(), START), UnlockOutcome::Released);
     }
     assert_eq!(lock(&mut table, &write("6"), START), Err(Refusal::Conflict), "a reader is left");
     assert_eq!(lock(&mut table, &reader, START), Ok(()));
-    assert!(table.unlock(&"2".into(), START) && table.unlock(&"5".into(), START));
+    for uid in ["2", "5"] {
+        assert_eq!(table.unlock(&uid.into(), START), UnlockOutcome::Released);
+    }
     assert_eq!(lock(&mut table, &writer, START), Ok(()));
 }
 
@@ -139,7 +141,7 @@ fn b53_reported_leases_are_kept_beyond_the_limit() {
 #[test]
 fn b53_a_lease_released_meanwhile_is_not_reinstated_by_a_report() {
     let mut table = closed(&Limits::default(), &["n1"]);
-    assert!(!table.unlock(&"1".into(), START));
+    assert_eq!(table.unlock(&"1".into(), START), UnlockOutcome::NotFound);
     table.handle_report("n1", vec![held_lease(&write("1"))], Token::default(), START);
     assert_eq!(lock(&mut table, &write("2"), START), Ok(()));
 }
@@ -175,7 +177,7 @@ fn b54_tokens_after_a_restart_without_reports_exceed_those_before() {
 #[test]
 fn b50_a_request_that_arrives_after_its_release_is_not_granted() {
     let mut table = open(&Limits::default());
-    assert!(!table.unlock(&"1".into(), START), "no grant yet");
+    assert_eq!(table.unlock(&"1".into(), START), UnlockOutcome::NotFound, "no grant yet");
     assert_eq!(lock(&mut table, &write("1"), START), Err(Refusal::AttemptEnded));
     assert_eq!(table.refresh(&refresh(&write("1"), true), START), RefreshOutcome::NotFound);
     assert_eq!(lock(&mut table, &write("2"), START), Ok(()), "others are unaffected");
@@ -214,7 +216,7 @@ fn b56_a_lock_forced_open_excludes_others_until_its_holder_releases_it() {
     );
     assert_eq!(lock(&mut table, &write("2"), START), Err(Refusal::Conflict));
     assert_eq!(table.refresh(&refresh(&write("1"), true), START), RefreshOutcome::NotFound);
-    assert!(table.unlock(&"1".into(), START));
+    assert_eq!(table.unlock(&"1".into(), START), UnlockOutcome::Released);
     assert_eq!(lock(&mut table, &write("3"), START), Ok(()));
 }
 

@@ -1,0 +1,324 @@
+//! The operations of the lock grid, one row each: number, encoding, decoding, handling.
+//!
+//! ```text
+//!   caller                                         callee
+//!   call::<O>(request) ── O::encode ──► O::decode ── O::handle ──┐
+//!        outcome ◄────── O::decode_reply ◄───────────────────────┘
+//! ```
+//!
+//! A new operation is an [`Operation`], listed in [`OPERATIONS`]: [`call`] does not compile for one
+//! that is not listed. Operations of a locker on one lock are a [`HolderRequest`], which shares
+//! everything but the shape of its messages.
+
+use std::future::Future;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use grid::{
+    CallError, CallOptions, Connection, HandlerError, HandlerId, Manager, RegisterError,
+    RequestContext, SingleHandler, TypedCallError,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::LockerError;
+use crate::live_locks::{LeasePage, LiveLocks};
+use crate::local::{LocalLocker, Overloaded};
+use crate::locker::StampedResponse;
+use crate::peers::Peers;
+use crate::proto::hold::{Request, Response};
+use crate::proto::table::Refusal;
+use crate::proto::token::TokenStamp;
+use crate::quorum_check::QuorumCheck;
+use crate::wire::{HeldLeasesResponse, LockArgs, LockResponse, LockerListing};
+
+mod rows;
+
+pub(crate) use rows::{
+    ForceUnlock, HeldLeases, List, Lock, OPERATIONS, ReadLock, ReadUnlock, Refresh, Revoked,
+    Unlock, Wait,
+};
+
+/// One operation, at its caller and at its callee.
+pub(crate) trait Operation: 'static {
+    /// Number and name, and the messages.
+    const HANDLER: SingleHandler<Self::Args, Self::Reply>;
+    /// The request's message.
+    type Args: Serialize + DeserializeOwned + Send + Sync + 'static;
+    /// The response's message.
+    type Reply: Reply + Serialize + DeserializeOwned + Send + 'static;
+    /// The request.
+    type Request;
+    /// The response, at the caller.
+    type Outcome;
+    /// The parts of a server that handle it.
+    type Callee: Clone + Send + Sync + 'static;
+
+    /// Encodes a request.
+    fn encode(request: &Self::Request) -> Self::Args;
+
+    /// Decodes a request.
+    ///
+    /// # Errors
+    ///
+    /// The reason, as a message for the caller.
+    fn decode(args: &Self::Args) -> Result<Self::Request, String>;
+
+    /// Executes a request, and encodes the response.
+    fn handle(
+        callee: Self::Callee,
+        context: RequestContext,
+        request: Self::Request,
+    ) -> impl Future<Output = Result<Self::Reply, HandlerError>> + Send + 'static;
+
+    /// Decodes a response.
+    ///
+    /// # Errors
+    ///
+    /// The error that the response reports.
+    fn decode_reply(reply: Self::Reply) -> Result<Self::Outcome, String>;
+}
+
+/// A response's message.
+pub(crate) trait Reply: Sized {
+    /// Returns the response to a request that cannot be decoded.
+    fn invalid(error: String) -> Result<Self, HandlerError> {
+        Err(HandlerError::from(error))
+    }
+}
+
+impl Reply for LockResponse {
+    fn invalid(error: String) -> Result<Self, HandlerError> {
+        Ok(Self::invalid(error))
+    }
+}
+
+impl Reply for LockerListing {}
+impl Reply for HeldLeasesResponse {}
+impl Reply for () {}
+
+/// An operation of a locker on one lock, at the request of its holder.
+pub(crate) trait HolderRequest: 'static {
+    /// Number and name.
+    const HANDLER: SingleHandler<LockArgs, LockResponse>;
+
+    /// Decodes a request.
+    ///
+    /// # Errors
+    ///
+    /// The reason, as a message for the caller.
+    fn decode(args: &LockArgs) -> Result<Request, String>;
+
+    /// Decodes a response.
+    ///
+    /// # Errors
+    ///
+    /// The error that the response reports.
+    fn decode_reply(reply: &LockResponse) -> Result<Response, String>;
+}
+
+impl<O: HolderRequest> Operation for O {
+    const HANDLER: SingleHandler<LockArgs, LockResponse> = O::HANDLER;
+    type Args = LockArgs;
+    type Reply = LockResponse;
+    type Request = Request;
+    type Outcome = StampedResponse;
+    type Callee = LockerParts;
+
+    fn encode(request: &Request) -> LockArgs {
+        LockArgs::of(request)
+    }
+
+    fn decode(args: &LockArgs) -> Result<Request, String> {
+        args.check_texts()?;
+        O::decode(args)
+    }
+
+    async fn handle(
+        callee: LockerParts,
+        context: RequestContext,
+        request: Request,
+    ) -> Result<LockResponse, HandlerError> {
+        let is_lock = matches!(request, Request::Lock(_));
+        if let Request::Lock(request) = &request
+            && let Err(text) = callee.quorum_check.check(context.caller(), request)
+        {
+            return Ok(LockResponse::invalid(text));
+        }
+        Ok(match callee.locker.serve(request).await {
+            Ok(stamped) => LockResponse::of(stamped.response, stamped.stamp.unwrap_or_default()),
+            Err(Overloaded) if is_lock => {
+                LockResponse::of(Response::Lock(Err(Refusal::Full)), TokenStamp::default())
+            }
+            Err(Overloaded) => LockResponse::invalid("overloaded".to_owned()),
+        })
+    }
+
+    fn decode_reply(reply: LockResponse) -> Result<StampedResponse, String> {
+        let stamp = reply.stamp();
+        Ok(StampedResponse { response: O::decode_reply(&reply)?, stamp })
+    }
+}
+
+// ---- callees ----
+
+/// The parts of a server that handle operations of its locker.
+#[derive(Clone)]
+pub(crate) struct LockerParts {
+    pub(crate) locker: LocalLocker,
+    pub(crate) quorum_check: Arc<QuorumCheck>,
+    pub(crate) notifier: HolderNotifier,
+}
+
+/// The parts of a server that handle operations on the locks that it holds.
+#[derive(Clone)]
+pub(crate) struct HolderParts {
+    /// Weak: handlers belong to the manager, and do not keep an instance alive.
+    pub(crate) locks: Weak<LiveLocks>,
+    pub(crate) locker: Option<LocalLocker>,
+}
+
+impl HolderParts {
+    /// Returns a page of the leases that this server holds from a locker; see
+    /// [`LiveLocks::leases_from`]. `None` if the instance is dropped.
+    pub(crate) fn leases_from(&self, locker: &str, after: u64) -> Option<LeasePage> {
+        let mut page = self.locks.upgrade()?.leases_from(locker, after);
+        if let Some(locker) = &self.locker {
+            page.highest_token = page.highest_token.max(locker.highest_token());
+        }
+        Some(page)
+    }
+}
+
+/// Notifies holders that this server's locker has forced their locks open. Without the notice they
+/// would learn of it at their next refresh.
+#[derive(Clone)]
+pub(crate) struct HolderNotifier {
+    pub(crate) locks: Weak<LiveLocks>,
+    pub(crate) peers: Weak<Peers>,
+}
+
+impl HolderNotifier {
+    /// Notifies the holders of these grants, given by id and holder.
+    pub(crate) fn notify(&self, forced: Vec<(Arc<str>, Arc<str>)>) {
+        let (Some(locks), Some(peers)) = (self.locks.upgrade(), self.peers.upgrade()) else {
+            return;
+        };
+        let mut others = Vec::new();
+        for (uid, owner) in forced {
+            if owner == *locks.owner() {
+                locks.handle_revoked(&owner, &uid);
+            } else if let Some(connection) = peers.connection(&owner) {
+                others.push((connection.clone(), uid.to_string()));
+            }
+        }
+        if others.is_empty() {
+            return;
+        }
+        let timeout = locks.limits().attempt_timeout;
+        tokio::spawn(async move {
+            for (connection, uid) in others {
+                if let Err(error) = call::<Revoked>(&connection, &uid, timeout).await {
+                    tracing::debug!(target: "dsync", uid, %error, "revocation notice failed");
+                }
+            }
+        });
+    }
+}
+
+// ---- calls ----
+
+/// Calls an operation on the remote of `connection`. Encodes the request at once.
+///
+/// # Cancel safety
+///
+/// Dropping the future cancels the call on both servers.
+pub(crate) fn call<O: Operation>(
+    connection: &Connection,
+    request: &O::Request,
+    timeout: Duration,
+) -> impl Future<Output = Result<O::Outcome, LockerError>> + Send + use<O> {
+    const { assert!(rows::is_listed(O::HANDLER.id()), "a row of OPERATIONS is missing") };
+    let (connection, args) = (connection.clone(), O::encode(request));
+    async move {
+        let options = CallOptions::default().timeout(timeout);
+        let reply = O::HANDLER.call_with(&connection, &args, options).await.map_err(failed)?;
+        O::decode_reply(reply).map_err(|message| LockerError { may_have_run: true, message })
+    }
+}
+
+/// Converts the error of a call, and classifies whether the handler may have run.
+#[expect(clippy::needless_pass_by_value, reason = "handed to map_err")]
+fn failed(error: TypedCallError) -> LockerError {
+    // Handler errors are no refusals: what the handler did before it failed is not known.
+    let did_not_run = matches!(
+        error,
+        TypedCallError::Encode { .. }
+            | TypedCallError::Call(
+                CallError::NotConnected { .. }
+                    | CallError::UnknownHandler { .. }
+                    | CallError::Refused { .. }
+                    | CallError::TooLarge { .. }
+                    | CallError::TooManyCalls { .. }
+                    | CallError::Shutdown
+            )
+    );
+    LockerError { may_have_run: !did_not_run, message: error.to_string() }
+}
+
+// ---- registration ----
+
+/// Registers all operations with the manager of the lock grid: those of a locker only if this
+/// server is one.
+///
+/// # Errors
+///
+/// [`RegisterError`] if the manager already has such handlers.
+pub(crate) fn register(
+    manager: &Manager,
+    locker: Option<&LockerParts>,
+    holder: &HolderParts,
+) -> Result<(), RegisterError> {
+    for row in &OPERATIONS {
+        match (row.register, locker) {
+            (Register::AtLocker(register), Some(locker)) => register(manager, locker)?,
+            (Register::AtLocker(_), None) => {}
+            (Register::AtHolder(register), _) => register(manager, holder)?,
+        }
+    }
+    Ok(())
+}
+
+/// One row of the table of operations.
+pub(crate) struct Row {
+    id: HandlerId,
+    register: Register,
+}
+
+/// How an operation is registered, by the parts of a server that handle it.
+#[derive(Clone, Copy)]
+enum Register {
+    AtLocker(fn(&Manager, &LockerParts) -> Result<(), RegisterError>),
+    AtHolder(fn(&Manager, &HolderParts) -> Result<(), RegisterError>),
+}
+
+const fn at_locker<O: Operation<Callee = LockerParts>>() -> Row {
+    Row { id: O::HANDLER.id(), register: Register::AtLocker(register_one::<O>) }
+}
+
+const fn at_holder<O: Operation<Callee = HolderParts>>() -> Row {
+    Row { id: O::HANDLER.id(), register: Register::AtHolder(register_one::<O>) }
+}
+
+fn register_one<O: Operation>(manager: &Manager, callee: &O::Callee) -> Result<(), RegisterError> {
+    let callee = callee.clone();
+    O::HANDLER.register(manager, move |context, args| {
+        let handled = O::decode(&args).map(|request| O::handle(callee.clone(), context, request));
+        async move {
+            match handled {
+                Ok(handled) => handled.await,
+                Err(text) => O::Reply::invalid(text),
+            }
+        }
+    })
+}

@@ -1,0 +1,132 @@
+//! Invariants of a hold: its phase agrees with what it knows of each locker.
+
+use std::collections::BTreeSet;
+
+use super::locker_state::{LockerState, PendingRelease, Vote};
+use super::{Hold, Output, Phase, RpcId};
+use crate::proto::invariants::Check;
+use crate::proto::quorum::quorum;
+
+impl Hold {
+    /// Checks the invariants as often as the number of lockers permits. To be called at the end of
+    /// each public method that changes the hold.
+    pub(super) fn check_after_change(&mut self) {
+        if self.checks.record_change(self.lockers.len()) == Check::Due {
+            self.check_invariants();
+        }
+    }
+
+    /// Checks that all parts of the hold agree with each other.
+    ///
+    /// # Panics
+    ///
+    /// If they do not: the message names the field, and has both values.
+    pub fn check_invariants(&self) {
+        let lockers = self.lockers.len();
+        assert_eq!(lockers, self.config.lockers, "Hold.lockers, HoldConfig.lockers");
+        let needed = quorum(lockers, self.config.kind);
+        assert_eq!(self.quorum, needed, "Hold.quorum of {lockers} lockers");
+        let refused = self.stats.in_conflict as usize + self.stats.unreachable as usize;
+        assert!(refused <= lockers, "AttemptStats: {refused} lockers refused, of {lockers}");
+        self.check_attempt();
+        self.check_votes();
+        for (index, state) in self.lockers.iter().enumerate() {
+            self.check_locker(index, state);
+        }
+        self.check_rpcs();
+        let (timer, is_finished) = (self.poll_timeout(), self.is_finished());
+        assert_eq!(timer.is_none(), is_finished, "Hold timer {timer:?}, {:?}", self.phase);
+    }
+
+    /// Checks that the ids are those of the latest attempt.
+    fn check_attempt(&self) {
+        let attempts = self.stats.attempts;
+        let uid = format!("{}.{attempts}", self.config.id);
+        assert_eq!(*self.uid, *uid, "Hold.uid in attempt {attempts}");
+        let request = self.request.as_ref().map(|request| (&*request.uid, request.quorum));
+        assert_eq!(request, Some((&*uid, self.quorum)), "Hold.request in attempt {attempts}");
+    }
+
+    /// Checks that the votes suffice for the phase, or still can.
+    fn check_votes(&self) {
+        let count = |holds: &dyn Fn(&LockerState) -> bool| {
+            self.lockers.iter().filter(|state| holds(state)).count()
+        };
+        let votes = count(&|state| state.vote != Vote::None);
+        let outstanding = count(&|state| state.rpc.is_some());
+        let (phase, quorum) = (self.phase, self.quorum);
+        match phase {
+            Phase::Voting { .. } => {
+                assert!(
+                    votes + outstanding >= quorum,
+                    "{phase:?}: {votes} votes, {outstanding} outstanding, quorum {quorum}"
+                );
+                let confirmed = count(&|state| state.confirmed_token.is_some());
+                assert_eq!(confirmed, 0, "LockerState.confirmed_token in {phase:?}");
+            }
+            Phase::Fencing { token, .. } => {
+                let known = count(&|s| s.confirmed_token == Some(token) && s.vote != Vote::None);
+                assert!(
+                    known + outstanding >= quorum,
+                    "{phase:?}: {known} know it, {outstanding} outstanding, quorum {quorum}"
+                );
+            }
+            Phase::Held { .. } => {
+                assert!(votes >= quorum, "{phase:?}: {votes} votes, quorum {quorum}");
+            }
+            Phase::Waiting { .. } | Phase::Ended(_) => {
+                assert_eq!((votes, outstanding), (0, 0), "(votes, outstanding) in {phase:?}");
+            }
+        }
+    }
+
+    /// Checks what is known of one locker.
+    fn check_locker(&self, index: usize, state: &LockerState) {
+        let (phase, may_have_granted) = (self.phase, state.may_have_granted);
+        let is_over = matches!(phase, Phase::Waiting { .. } | Phase::Ended(_));
+        assert!(
+            !(is_over && may_have_granted),
+            "LockerState.may_have_granted of {index}: {may_have_granted} in {phase:?}"
+        );
+        let is_involved = state.vote != Vote::None || state.rpc.is_some();
+        assert!(
+            may_have_granted || !is_involved,
+            "LockerState.may_have_granted of {index}: {may_have_granted}, {:?}, {:?}",
+            state.vote,
+            state.rpc
+        );
+        let is_waiting = matches!(phase, Phase::Waiting { .. });
+        assert!(
+            is_waiting || state.wait_rpc.is_none(),
+            "LockerState.wait_rpc of {index}: {:?} in {phase:?}",
+            state.wait_rpc
+        );
+        let Some(release) = &state.pending_release else { return };
+        let PendingRelease { uid, rpc, is_sent, .. } = release;
+        assert!(
+            !may_have_granted,
+            "LockerState.pending_release of {index}: {uid}, while {} may be granted",
+            self.uid
+        );
+        assert!(is_over || *uid != self.uid, "PendingRelease.uid of {index}: {uid} in {phase:?}");
+        assert!(*is_sent || rpc.is_none(), "PendingRelease.is_sent of {index}: {is_sent}, {rpc:?}");
+    }
+
+    /// Checks that each outstanding RPC has an id of its own, of those that were used.
+    fn check_rpcs(&self) {
+        let mut ids = BTreeSet::new();
+        for (index, state) in self.lockers.iter().enumerate() {
+            let release = state.pending_release.as_ref().and_then(|release| release.rpc);
+            let current = state.rpc.map(|rpc| rpc.id);
+            for RpcId(id) in current.into_iter().chain(release).chain(state.wait_rpc) {
+                assert!(ids.insert(id), "RpcId {id} of {index} is used twice");
+            }
+        }
+        let sent = self.out.iter().filter_map(|output| match output {
+            Output::Send { rpc: RpcId(id), .. } => Some(*id),
+            Output::Cancel { .. } => None,
+        });
+        let (latest, next) = (ids.last().copied().max(sent.max()), self.next_rpc);
+        assert!(latest < Some(next), "Hold.next_rpc {next}, latest in use {latest:?}");
+    }
+}
