@@ -17,6 +17,5 @@ pub mod table;
 pub mod token;
 pub mod waiters;
 
-mod invariants;
 mod keyed;
 mod tombstones;

@@ -65,6 +65,7 @@
 
 pub mod backoff;
 pub mod bug;
+pub mod check_schedule;
 pub mod error;
 pub mod limits;
 pub mod log_limit;

@@ -17,6 +17,7 @@
 use std::sync::Arc as StdArc;
 use std::task::{Poll, Waker};
 
+use crate::check_schedule::CheckSchedule;
 use crate::error::CallError;
 use crate::limits::Limits;
 use crate::name::Name;
@@ -145,7 +146,7 @@ impl Shared {
                 idle_waiters: Vec::new(),
                 last_failure: None,
                 closed_totals: ClosedTotals::default(),
-                unchecked_operations: 0,
+                checks: CheckSchedule::default(),
             }),
         }
     }

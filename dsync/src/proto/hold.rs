@@ -30,7 +30,6 @@ use grid::time::Instant;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use super::invariants::CheckSchedule;
 use super::quorum::{LockKind, quorum};
 use super::resources::Resources;
 use super::table::{Granted, LockRequest, RefreshOutcome, RefreshRequest, Refusal};
@@ -39,6 +38,7 @@ use super::waiters::Ticket;
 pub use crate::error::AttemptStats;
 use crate::error::LossReason;
 use crate::limits::Limits;
+use grid::check_schedule::CheckSchedule;
 
 mod attempts;
 mod check;

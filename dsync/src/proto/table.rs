@@ -24,7 +24,6 @@ use std::time::Duration;
 use grid::time::Instant;
 use slab::Slab;
 
-use super::invariants::CheckSchedule;
 use super::keyed::{Key, KeyedMap};
 use super::quorum::LockKind;
 use super::resources::Resources;
@@ -33,6 +32,7 @@ use super::tombstones::Tombstones;
 pub use super::waiters::WaitOutcome;
 use super::waiters::{Ticket, Waiter, Waiters};
 use crate::limits::{GRANTED_NAME_BYTES_MAX, Limits, TOMBSTONES_MAX};
+use grid::check_schedule::CheckSchedule;
 
 mod check;
 mod gate;

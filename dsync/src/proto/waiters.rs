@@ -28,12 +28,12 @@ use std::time::Duration;
 
 use grid::time::Instant;
 
-use super::invariants::{Check, CheckSchedule};
 use super::keyed::{Key, KeyedMap};
 use super::quorum::LockKind;
 use super::resources::Resources;
 use super::token::Token;
 use crate::limits::{Limits, WAIT_POLL, WAITERS_NOTIFIED_MAX};
+use grid::check_schedule::CheckSchedule;
 
 /// Position in the queue: first come, first served. The id decides between equal times.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -230,7 +230,7 @@ impl Waiters {
     /// Checks the invariants as often as the number of waiters permits.
     fn check_after_change(&mut self) {
         let items = self.by_ticket.len() + self.queues.len();
-        if self.checks.record_change(items) == Check::Due {
+        if self.checks.is_due_after_operation(items) {
             self.check_invariants();
         }
     }

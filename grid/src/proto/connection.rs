@@ -25,6 +25,7 @@ use super::outbound::{self, OutboundCalls};
 use super::payload::{self, PingPayload, PongPayload};
 use super::ping::Pinger;
 use super::queue::Queue;
+use crate::check_schedule::CheckSchedule;
 use crate::limits::Limits;
 use crate::time::{Instant, Timestamp};
 
@@ -161,8 +162,7 @@ pub struct Connection<S = Slot> {
     counters: Counters,
     is_draining: bool,
     is_closed: bool,
-    /// Operations since the invariants were last checked (debug builds).
-    unchecked_operations: usize,
+    checks: CheckSchedule,
 }
 
 impl<S> Connection<S> {
@@ -180,7 +180,7 @@ impl<S> Connection<S> {
             counters: Counters::default(),
             is_draining: false,
             is_closed: false,
-            unchecked_operations: 0,
+            checks: CheckSchedule::default(),
             limits: limits.clone(),
         }
     }

@@ -8,23 +8,17 @@ use super::state::{OpenLink, SharedState, Waiter};
 use crate::proto::connection::SlotOwner;
 use crate::stats::ConnectionState;
 
-/// Number of items up to which the check follows every operation. With more it follows as many
-/// operations as there are items, so that its cost per operation stays constant.
-const CHECKED_ALWAYS_MAX: usize = 64;
-
 impl SharedState {
     /// Checks the invariants at the end of an operation (debug builds).
     pub(super) fn end_operation(&mut self) {
         if !cfg!(debug_assertions) {
             return;
         }
-        self.unchecked_operations += 1;
         let live = self.link.as_ref().map_or(0, |link| {
             link.machine.live_outbound_calls() + link.machine.live_inbound_calls()
         });
         let items = live + self.handler_wakers.len();
-        if items <= CHECKED_ALWAYS_MAX || self.unchecked_operations >= items {
-            self.unchecked_operations = 0;
+        if self.checks.is_due_after_operation(items) {
             self.check_invariants();
         }
     }

@@ -12,6 +12,7 @@ use slab::Slab;
 use super::Epoch;
 use super::slot::CallSlot;
 use super::stream_slot::StreamWaiter;
+use crate::check_schedule::CheckSchedule;
 use crate::proto::connection::{
     CallOutcome, CloseReason, Connection, Counters, End, Event, Incoming,
 };
@@ -51,8 +52,7 @@ pub(super) struct SharedState {
     pub(super) last_failure: Option<Failure>,
     /// Sums over the ended connections.
     pub(super) closed_totals: ClosedTotals,
-    /// Operations since the invariants were last checked (debug builds).
-    pub(super) unchecked_operations: usize,
+    pub(super) checks: CheckSchedule,
 }
 
 #[derive(Debug)]

@@ -4,14 +4,13 @@ use std::collections::BTreeSet;
 
 use super::locker_state::{LockerState, PendingRelease, Vote};
 use super::{Hold, Output, Phase, RpcId};
-use crate::proto::invariants::Check;
 use crate::proto::quorum::quorum;
 
 impl Hold {
     /// Checks the invariants as often as the number of lockers permits. To be called at the end of
     /// each public method that changes the hold.
     pub(super) fn check_after_change(&mut self) {
-        if self.checks.record_change(self.lockers.len()) == Check::Due {
+        if self.checks.is_due_after_operation(self.lockers.len()) {
             self.check_invariants();
         }
     }

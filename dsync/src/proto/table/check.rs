@@ -5,19 +5,18 @@ use std::cmp::Reverse;
 use rustc_hash::FxHashSet;
 
 use super::{Gate, Table};
-use crate::proto::invariants::Check;
 
 impl Table {
     /// Checks the invariants as often as the number of grants and waiters permits. To be called
     /// at the end of each public method that changes the table.
     pub(super) fn check_after_change(&mut self) {
         let items = self.grants.len() + self.expiries.len() + self.holders.len();
-        if self.live_checks.record_change(items) == Check::Due {
+        if self.live_checks.is_due_after_operation(items) {
             self.check_grants();
             self.check_indices();
         }
         let items = self.tokens.len() + self.tombstones.len();
-        if self.history_checks.record_change(items) == Check::Due {
+        if self.history_checks.is_due_after_operation(items) {
             self.check_history();
         }
     }

@@ -14,10 +14,6 @@ use crate::proto::outbound::OutboundState;
 use crate::proto::stream::StreamId;
 use crate::proto::stream::StreamSide::{Callee, Caller};
 
-/// Number of items up to which the check follows every operation. With more it follows as many
-/// operations as there are items, so that its cost per operation stays constant.
-const CHECKED_ALWAYS_MAX: usize = 64;
-
 /// Live timers, by kind.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct TimerCounts {
@@ -34,14 +30,12 @@ impl<S> Connection<S> {
     pub(super) fn checked<R>(&mut self, operation: impl FnOnce(&mut Self) -> R) -> R {
         let result = operation(self);
         if cfg!(debug_assertions) {
-            self.unchecked_operations += 1;
             let items = self.outbound.len()
                 + self.inbound.len()
                 + self.deadlines.len()
                 + self.queue.waiters_len()
                 + self.queue.frames();
-            if items <= CHECKED_ALWAYS_MAX || self.unchecked_operations >= items {
-                self.unchecked_operations = 0;
+            if self.checks.is_due_after_operation(items) {
                 self.check_invariants();
             }
         }
