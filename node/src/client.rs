@@ -6,9 +6,10 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use grid::sync::Mutex;
 use grid::{Auth, BuildError, CallError, Connection, FailureKind, Manager, Name};
 
 use crate::cli::ClientIdentityArgs;
@@ -133,7 +134,7 @@ fn record_refusals(auth: Auth) -> (Auth, RefusedToken) {
         move |now| signer.make_token(now),
         move |token, now| {
             verifier.check_token(token, now).inspect_err(|error| {
-                *record.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+                *record.lock() = Some(error.to_string());
             })
         },
     );
@@ -148,7 +149,7 @@ async fn wait_connected(
 ) -> Result<(), ClientError> {
     let refused = async {
         loop {
-            let problem = refused_token.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let problem = refused_token.lock().take();
             if let Some(problem) = problem {
                 let name = connection.local().clone();
                 return ClientError::UntrustedToken { name, problem };

@@ -7,10 +7,11 @@
 //!                kill        restart            stop   all connected? all drained?
 //! ```
 //!
-//! `cluster` has the servers, `load` the calls, `streams` the streams, `locks` the locks.
+//! `cluster` has the servers; `load` makes `calls`, `streams` and `locks` from each to all others.
 //! `counters` counts the outcomes, `recovery` measures how fast connections come back, `view` shows
 //! progress, and `report` the result. This file runs them in order.
 
+mod calls;
 mod cluster;
 mod counters;
 mod load;
@@ -53,6 +54,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time between two checks of a condition.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Interval at which a worker retries while its connection is down.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Grace period of each server's shutdown.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use dsync::{Dsync, Limits};
-use grid::{Auth, ConnectionStats, LOCK_GRID_PATH, Manager, Name};
+use grid::{Auth, ConnectionStats, Env, LOCK_GRID_PATH, Manager, Name};
 
 /// The names in a cluster.
 #[derive(Debug, Clone, Copy)]
@@ -37,17 +37,20 @@ pub(crate) enum GridsError {
 /// Both grids, and the locks. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Grids {
+    /// The clock and the randomness of everything in this server.
+    pub(crate) env: Env,
     pub(crate) main: Manager,
     pub(crate) locks: Manager,
     pub(crate) dsync: Dsync,
 }
 
 impl Grids {
-    /// Builds the grids. They do nothing before [`start`](Self::start).
+    /// Builds the grids in this environment. They do nothing before [`start`](Self::start).
     pub(crate) fn build(
         members: Members<'_>,
         auth: &Auth,
         lock_lease: Duration,
+        env: Env,
     ) -> Result<Self, GridsError> {
         let Members { local, peers, clients, lockers } = members;
         let names = |names: &BTreeSet<Name>| -> Vec<String> {
@@ -55,7 +58,7 @@ impl Grids {
         };
         let builder = || {
             let servers = names(peers).into_iter().chain([local.to_string()]);
-            Manager::builder(local.as_str()).auth(auth.clone()).servers(servers)
+            Manager::builder(local.as_str()).auth(auth.clone()).env(env.clone()).servers(servers)
         };
         let main = builder().servers(names(clients)).build()?;
         let locks = builder().path(LOCK_GRID_PATH).build()?;
@@ -63,7 +66,7 @@ impl Grids {
             .lockers(names(lockers))
             .limits(Limits::with_lease(lock_lease))
             .build()?;
-        Ok(Self { main, locks, dsync })
+        Ok(Self { env, main, locks, dsync })
     }
 
     /// Starts to connect, and to recover which locks are held.

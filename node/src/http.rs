@@ -33,9 +33,9 @@ use tokio::sync::Semaphore;
 use tower_service::Service as _;
 
 use self::admin::Admin;
-pub(crate) use self::admin::PREFIX as IAM_PREFIX;
 pub(crate) use self::metrics::{JSON, Metrics, PATH as METRICS_PATH};
 use crate::grids::Grids;
+use crate::iam::wire::PREFIX as IAM_PREFIX;
 use crate::startup::Startup;
 
 /// Maximum number of HTTP connections. Connections that were upgraded to the grid do not count.
@@ -106,7 +106,7 @@ pub(crate) struct Routes {
 impl Routes {
     pub(crate) fn new(grids: Grids, startup: Startup) -> Self {
         let (main, locks) = (grids.main.service(), grids.locks.service());
-        let admin = Admin::new(startup.clone(), grids.main.local().clone());
+        let admin = Admin::new(startup.clone(), grids.main.local().clone(), grids.env.clone());
         Self { main, locks, grids, metrics: None, startup, admin }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
-use grid::{Name, RegisterError};
+use grid::{Env, Name, RegisterError};
 use resource_metrics::{ResourceMetrics, SystemSource};
 
 use crate::config::{MetricsConfig, ServeConfig};
@@ -53,7 +53,7 @@ pub(crate) fn run(config: &ServeConfig) -> Result<(), ServeError> {
 async fn serve(config: &ServeConfig) -> Result<(), ServeError> {
     let ServeConfig { name, peers, clients, lockers, metrics, .. } = config;
     let members = Members { local: name, peers, clients, lockers };
-    let grids = Grids::build(members, &config.auth, config.lock_lease)?;
+    let grids = Grids::build(members, &config.auth, config.lock_lease, Env::system())?;
     handlers::register(&grids.main)?;
     let lock_service = LockService::register(&grids)?;
     let metrics = build_metrics(&grids, peers, metrics)?;
@@ -87,7 +87,8 @@ async fn build_startup(grids: &Grids, config: &ServeConfig) -> Result<Startup, S
             "IAM is kept in memory only and is lost with the last server: use --data to keep it"
         );
     }
-    let pools = startup::directories(&iam.pools, iam.initialise, &iam.root_secret).await?;
+    let pools = startup::directories(&iam.pools, iam.initialise, &iam.root_secret, &grids.env);
+    let pools = pools.await?;
     Ok(Startup::register(StartupParts {
         grids,
         servers: peers.iter().chain([name]).collect(),

@@ -17,10 +17,9 @@ mod pools;
 pub(crate) mod system;
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use grid::env::SystemClock;
-use grid::{Connection, Name, RegisterError};
+use grid::{Connection, Env, Name, RegisterError};
 use iam_bootstrap::deployment::{Conflict, Deployment, DeploymentId, StartError};
 use iam_bootstrap::model::UserName;
 use iam_bootstrap::store::sealed::{Keys, RootSecretError};
@@ -28,7 +27,6 @@ use iam_bootstrap::verify::{self, VerifyOptions};
 use iam_bootstrap::{
     BuildError, Iam, IamBuilder, IamStore, MemoryStore, Phase as IamPhase, SystemConfig,
 };
-use rand::RngExt;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
@@ -93,6 +91,7 @@ pub(crate) struct Startup {
 
 #[derive(Debug)]
 struct Inner {
+    env: Env,
     system: Arc<SystemConfig>,
     peers: Vec<Connection>,
     deployment: Arc<Deployment>,
@@ -139,8 +138,9 @@ impl Startup {
         let peers = grids.main.connections().into_iter().filter(known).collect();
         let phase = watch::Sender::new(Phase::Verifying("no peer has responded yet".to_owned()));
         let running = OnceLock::new();
+        let env = grids.env.clone();
         let inner =
-            Inner { system, peers, deployment, iam, root_secret, phase, store_error, running };
+            Inner { env, system, peers, deployment, iam, root_secret, phase, store_error, running };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -148,13 +148,13 @@ impl Startup {
     pub(crate) fn start(&self) {
         let startup = self.clone();
         let running = tokio::spawn(async move {
-            let start = Instant::now();
+            let start = startup.inner.env.now();
             if let Err(reason) = startup.run().await {
                 tracing::error!(target: "gridwire", error = %reason, "startup failed");
                 startup.inner.phase.send_replace(Phase::Failed(reason));
                 return;
             }
-            let took = start.elapsed();
+            let took = startup.inner.env.now().since(start);
             startup.inner.phase.send_replace(Phase::Ready);
             tracing::info!(target: "gridwire", ?took, "ready");
         });
@@ -195,8 +195,8 @@ impl Startup {
             });
         };
         let options = VerifyOptions {
-            clock: Arc::new(SystemClock::new()),
-            seed: rand::rng().random(),
+            clock: Arc::clone(self.inner.env.clock()),
+            seed: self.inner.env.seed(),
             limit: None,
         };
         let peers = self.inner.peers.clone();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use dsync::Dsync;
 use grid::name::NameError;
-use grid::{Auth, Connection, ConnectionState, ConnectionStats, Name, RegisterError};
+use grid::{Auth, Connection, ConnectionState, ConnectionStats, Env, Name, RegisterError};
 use iam_bootstrap::deployment::DeploymentId;
 use iam_bootstrap::model::{NameError as IamNameError, UserName};
 use iam_bootstrap::{HashKey, SystemConfig};
@@ -16,7 +16,7 @@ use rand::Rng;
 use tokio::net::TcpListener;
 use tokio::runtime::{Handle, Runtime};
 
-use super::{POLL_INTERVAL, SHUTDOWN_GRACE, load};
+use super::{POLL_INTERVAL, SHUTDOWN_GRACE, calls};
 use crate::grids::{Grids, GridsError, Members};
 use crate::handlers;
 use crate::http::{self, Routes};
@@ -286,9 +286,9 @@ impl Server {
         let lockers = cluster.names.iter().cloned().collect();
         let clients = BTreeSet::new();
         let members = Members { local, peers: &peers, clients: &clients, lockers: &lockers };
-        let grids = Grids::build(members, &cluster.auth, LOCK_LEASE)?;
+        let grids = Grids::build(members, &cluster.auth, LOCK_LEASE, Env::system())?;
         handlers::register(&grids.main)?;
-        load::register(&grids.main)?;
+        calls::register(&grids.main)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name(format!("gridwire-{}", node + 1))

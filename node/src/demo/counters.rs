@@ -12,10 +12,11 @@
 
 mod streams;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use grid::sync::{Mutex, MutexGuard};
 use hdrhistogram::CreationError;
 
 use super::locks::LockCounters;
@@ -195,7 +196,7 @@ impl Pair {
     }
 
     fn details(&self) -> MutexGuard<'_, Details> {
-        self.details.lock().unwrap_or_else(PoisonError::into_inner)
+        self.details.lock()
     }
 }
 

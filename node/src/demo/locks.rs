@@ -11,11 +11,12 @@
 
 mod exclusion;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dsync::{DRWMutex, Dsync, Guard, LockError, LockKind, LockOptions};
+use grid::sync::{Mutex, MutexGuard};
 use hdrhistogram::CreationError;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -170,7 +171,7 @@ impl LockAttempts {
     }
 
     fn details(&self) -> MutexGuard<'_, Details> {
-        self.details.lock().unwrap_or_else(PoisonError::into_inner)
+        self.details.lock()
     }
 }
 

@@ -12,8 +12,8 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::timeout;
 
+use super::RETRY_INTERVAL;
 use super::counters::{OpenStream, Pair};
-use super::load::RETRY_INTERVAL;
 use crate::handlers::ECHO_STREAM;
 use crate::outcome::Outcome;
 

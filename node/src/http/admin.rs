@@ -8,8 +8,7 @@ use std::time::Duration;
 use ::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use bytes::Bytes;
 use grid::Name;
-use grid::env::SystemClock;
-use grid::time::Clock;
+use grid::env::Env;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use zeroize::Zeroizing;
@@ -18,9 +17,6 @@ use crate::iam::operations::{OperationError, Operations};
 use crate::iam::token;
 use crate::iam::wire::{self, IamResponse, Problem};
 use crate::startup::Startup;
-
-/// Prefix of the paths.
-pub(crate) const PREFIX: &str = "/v2/iam/";
 
 /// Largest body. The largest policy, as JSON text, is smaller.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -32,11 +28,12 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub(super) struct Admin {
     operations: Operations,
+    env: Env,
 }
 
 impl Admin {
-    pub(super) fn new(startup: Startup, server: Name) -> Self {
-        Self { operations: Operations::new(startup, server) }
+    pub(super) fn new(startup: Startup, server: Name, env: Env) -> Self {
+        Self { operations: Operations::new(startup, server, env.clone()), env }
     }
 
     /// Handles one request.
@@ -52,7 +49,7 @@ impl Admin {
             return Err(OperationError::MethodNotAllowed);
         }
         let caller = self.caller(request.headers())?;
-        let path = request.uri().path().trim_start_matches(PREFIX).to_owned();
+        let path = request.uri().path().trim_start_matches(wire::PREFIX).to_owned();
         let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
         let body = match tokio::time::timeout(BODY_TIMEOUT, body).await {
             Ok(Ok(body)) => Zeroizing::new(body.to_bytes().to_vec()),
@@ -71,7 +68,7 @@ impl Admin {
 
     /// Returns the access key that signed the request's token.
     fn caller(&self, headers: &HeaderMap) -> Result<String, OperationError> {
-        let now = SystemClock::new().wall();
+        let now = self.env.wall();
         let snapshot = self.operations.snapshot()?;
         let token = token::bearer(headers).ok_or(OperationError::Unauthorized)?;
         let caller =

@@ -11,9 +11,8 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::wire::{IamRequest, Problem};
+use super::wire::{IamRequest, PREFIX, Problem};
 use super::{IamError, token};
-use crate::http::IAM_PREFIX;
 use crate::secret::SecretBytes;
 
 /// Largest response. A list of hundreds of thousands of users is smaller.
@@ -85,7 +84,7 @@ async fn send(
     let mut bearer = HeaderValue::from_str(&format!("Bearer {token}"))?;
     bearer.set_sensitive(true);
     let body = serde_json::to_vec(request)?;
-    let request = HttpRequest::post(format!("{IAM_PREFIX}{}", request.path()))
+    let request = HttpRequest::post(format!("{PREFIX}{}", request.path()))
         .header(header::HOST, server.as_str().trim_start_matches("http://"))
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::AUTHORIZATION, bearer)

@@ -7,8 +7,7 @@
 use std::sync::Arc;
 
 use grid::Name;
-use grid::env::SystemClock;
-use grid::time::Clock;
+use grid::env::Env;
 use iam_bootstrap::model::{Group, PolicyMapping, ServiceAccount, User, UserName, UtcMillis};
 use iam_bootstrap::policy::{Context, Policy};
 use iam_bootstrap::snapshot::{Decision, DenyReason, Item, ItemKey, KeyOwner, Snapshot};
@@ -63,13 +62,14 @@ impl From<ChangeError> for OperationError {
 pub(crate) struct Operations {
     startup: Startup,
     server: Name,
+    env: Env,
     /// One permit, so that read-modify-write changes are serialised.
     change_permit: Arc<Semaphore>,
 }
 
 impl Operations {
-    pub(crate) fn new(startup: Startup, server: Name) -> Self {
-        Self { startup, server, change_permit: Arc::new(Semaphore::new(1)) }
+    pub(crate) fn new(startup: Startup, server: Name, env: Env) -> Self {
+        Self { startup, server, env, change_permit: Arc::new(Semaphore::new(1)) }
     }
 
     /// Returns the current snapshot, once the server is ready.
@@ -107,7 +107,7 @@ impl Operations {
             false => None,
         };
         let snapshot = self.snapshot()?;
-        authorise(&snapshot, caller, &request)?;
+        authorise(&snapshot, caller, &request, &context(&self.env))?;
         let response = match request {
             IamRequest::ListUsers(_) => IamResponse::Users(show::users(&snapshot)),
             IamRequest::ListPolicies(_) => IamResponse::Policies(show::policies(&snapshot)),
@@ -116,7 +116,10 @@ impl Operations {
             }
             IamRequest::ListGroups(_) => IamResponse::Groups(show::groups(&snapshot)),
             IamRequest::WhoAmI(_) => IamResponse::CallerInfo(self.caller(&snapshot, caller)?),
-            IamRequest::IsAllowed(query) => IamResponse::AccessDecision(decide(&snapshot, &query)),
+            IamRequest::IsAllowed(query) => {
+                let decision = decide(&snapshot, &query, &context(&self.env));
+                IamResponse::AccessDecision(decision)
+            }
             change => IamResponse::Changed(self.change(changes(&snapshot, caller, change)?).await?),
         };
         drop(change_permit);
@@ -175,8 +178,8 @@ fn put(item: Item) -> Change {
 }
 
 /// The context of an administrative request: only the time.
-fn now() -> Context<'static> {
-    let millis = SystemClock::new().wall().unix_nanos() / 1_000_000;
+fn context(env: &Env) -> Context<'static> {
+    let millis = env.wall().unix_nanos() / 1_000_000;
     Context::new(UtcMillis::new(i64::try_from(millis).unwrap_or(i64::MAX)))
 }
 
@@ -184,9 +187,10 @@ fn authorise(
     snapshot: &Snapshot,
     caller: &str,
     request: &IamRequest,
+    context: &Context<'_>,
 ) -> Result<(), OperationError> {
     let RequiredPermission { action, resource } = RequiredPermission::of(request, caller, snapshot);
-    let decision = snapshot.is_allowed(caller, action, &resource, &now());
+    let decision = snapshot.is_allowed(caller, action, &resource, context);
     // Every known caller may ask about itself.
     let is_about_caller = match request {
         IamRequest::WhoAmI(_) => true,
@@ -213,10 +217,9 @@ fn authorise(
     Ok(())
 }
 
-fn decide(snapshot: &Snapshot, query: &IsAllowed) -> AccessDecision {
+fn decide(snapshot: &Snapshot, query: &IsAllowed, context: &Context<'_>) -> AccessDecision {
     let IsAllowed { access_key, action, resource } = query;
-    let context = now();
-    let decision = snapshot.is_allowed(access_key, action, resource, &context);
+    let decision = snapshot.is_allowed(access_key, action, resource, context);
     AccessDecision { allowed: decision.is_allowed(), why: decision.to_string() }
 }
 

@@ -5,6 +5,9 @@ use iam_bootstrap::model::{
 };
 use serde::{Deserialize, Serialize};
 
+/// Prefix of the paths of all requests.
+pub(crate) const PREFIX: &str = "/v2/iam/";
+
 /// A request. The path names the operation, the body has its parameters.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use grid::Env;
 use iam_bootstrap::store::sealed::{Keys, RootSecretError};
 use iam_bootstrap::{IamStore, StoreError};
 
@@ -27,11 +28,10 @@ pub(crate) async fn directories(
     roots: &[PathBuf],
     initialise: bool,
     secret: &SecretBytes,
+    env: &Env,
 ) -> Result<Vec<Arc<dyn IamStore>>, PoolError> {
     use iam_bootstrap::Sealed;
     use iam_bootstrap::store::DirectoryStore;
-    use rand::SeedableRng;
-    use rand::rngs::StdRng;
 
     let mut pools: Vec<Arc<dyn IamStore>> = Vec::new();
     for root in roots {
@@ -39,8 +39,7 @@ pub(crate) async fn directories(
         if initialise {
             store.initialise().await?;
         }
-        let rng = StdRng::from_rng(&mut rand::rng());
-        pools.push(Arc::new(Sealed::new(store, Keys::new(secret.expose())?, rng)));
+        pools.push(Arc::new(Sealed::new(store, Keys::new(secret.expose())?, env.fork_secure())));
     }
     Ok(pools)
 }
@@ -51,6 +50,7 @@ pub(crate) async fn directories(
     roots: &[PathBuf],
     _initialise: bool,
     _secret: &SecretBytes,
+    _env: &Env,
 ) -> Result<Vec<Arc<dyn IamStore>>, PoolError> {
     match roots.is_empty() {
         true => Ok(Vec::new()),

@@ -4,9 +4,10 @@
 //! conflicting holders see `is_held()` at one instant, and whether tokens grow. A holder is
 //! registered once it has acquired its lock, and deregistered before it releases it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use dsync::{Guard, LockKind, Token};
+use grid::sync::{Mutex, MutexGuard};
 
 /// Violations that are kept with their text. Others are only counted.
 const VIOLATIONS_KEPT: usize = 5;
@@ -93,7 +94,7 @@ impl ExclusionChecker {
     }
 
     fn state(&self) -> MutexGuard<'_, CheckerState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
