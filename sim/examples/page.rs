@@ -13,6 +13,7 @@ use sim::event::{
     CallId, CallKind, ConnectionState, Event, EventKind, HandlerEnd, LockEnd, LockFailure,
     LossNotice, MessageSummary, Outcome, StoreOp, StoreResult, StreamSide,
 };
+use sim::fault::{Cut, CutOneWay, Drift, Hold, PowerLoss, Repair, Restart, Skew, Slow};
 use sim::plan::{Cluster, Fault, LimitsPlan, Node, Plan};
 use sim::report;
 
@@ -92,7 +93,7 @@ impl Run {
         }
         for (at, fault) in self.plan.faults.clone() {
             self.record(at, None, EventKind::Fault { fault });
-            if let Fault::Restart { node } = fault {
+            if let Fault::Restart(Restart { node }) = fault {
                 self.record(at + 1, Some(node.0), EventKind::Started { incarnation: 2 });
             }
         }
@@ -396,18 +397,18 @@ fn summary(op: &str, mux_id: u64, bytes: u32, call: Option<CallId>) -> MessageSu
 fn plan(length: u64) -> Plan {
     let [n0, n1, n2, n3] = [Node(0), Node(1), Node(2), Node(3)];
     let faults = [
-        (90, Fault::Skew { node: n1, ms: -2500 }),
-        (180, Fault::Cut { a: n0, b: n1 }),
-        (260, Fault::Repair { a: n0, b: n1 }),
-        (320, Fault::Hold { a: n1, b: n2 }),
-        (345, Fault::Repair { a: n1, b: n2 }),
-        (400, Fault::Drift { node: n0, ppm: 300 }),
-        (440, Fault::Slow { a: n0, b: n3, ms: 60 }),
-        (540, Fault::Repair { a: n0, b: n3 }),
-        (600, Fault::PowerLoss { node: n2 }),
-        (680, Fault::Restart { node: n2 }),
-        (730, Fault::CutOneWay { from: n3, to: n1 }),
-        (790, Fault::Repair { a: n1, b: n3 }),
+        (90, Fault::Skew(Skew { node: n1, ms: -2500 })),
+        (180, Fault::Cut(Cut { a: n0, b: n1 })),
+        (260, Fault::Repair(Repair { a: n0, b: n1 })),
+        (320, Fault::Hold(Hold { a: n1, b: n2 })),
+        (345, Fault::Repair(Repair { a: n1, b: n2 })),
+        (400, Fault::Drift(Drift { node: n0, ppm: 300 })),
+        (440, Fault::Slow(Slow { a: n0, b: n3, ms: 60 })),
+        (540, Fault::Repair(Repair { a: n0, b: n3 })),
+        (600, Fault::PowerLoss(PowerLoss { node: n2 })),
+        (680, Fault::Restart(Restart { node: n2 })),
+        (730, Fault::CutOneWay(CutOneWay { from: n3, to: n1 })),
+        (790, Fault::Repair(Repair { a: n1, b: n3 })),
     ];
     let cluster = Cluster {
         nodes: NODES,

@@ -7,8 +7,8 @@ use grid::buggify::FaultPoint;
 use iam_bootstrap::limits;
 use iam_bootstrap::store::ItemKind;
 
-use crate::plan::{Cluster, Fault, ITEMS_MAX, IamPlan, Load, Plan};
-use crate::world::limits_of;
+use crate::fault::Effect;
+use crate::plan::{Cluster, ITEMS_MAX, IamPlan, Load, Plan};
 
 /// Time bounds of a run, in simulated milliseconds.
 #[derive(Debug, Clone)]
@@ -55,7 +55,7 @@ impl Bounds {
     /// Computes the bounds of `plan`.
     pub fn of(plan: &Plan) -> Self {
         let cluster: &Cluster = &plan.cluster;
-        let limits = limits_of(&cluster.limits);
+        let limits = cluster.limits.limits();
         let timer_resolution_ms = cluster.tick_ms + 1;
         let round_trip_ms =
             2 * (cluster.latency_max_ms + 2 * cluster.tick_ms) + timer_resolution_ms;
@@ -171,8 +171,8 @@ fn converge_ms(iam: &IamPlan, reconnect_ms: u64) -> u64 {
 }
 
 fn drift_ppm(plan: &Plan) -> u64 {
-    let drifts = plan.faults.iter().filter_map(|(_, fault)| match fault {
-        Fault::Drift { ppm, .. } => Some(u64::from(ppm.unsigned_abs())),
+    let drifts = plan.faults.iter().filter_map(|(_, fault)| match fault.effect() {
+        Effect::ClockRateChanges { ppm, .. } => Some(u64::from(ppm.unsigned_abs())),
         _ => None,
     });
     drifts.max().unwrap_or(0)

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Plan;
+use crate::scenarios;
 
 /// A run that failed once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,7 +120,8 @@ fn parse<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, CorpusError> {
 }
 
 fn validate(path: &Path, plan: &Plan) -> Result<(), CorpusError> {
-    plan.check().map_err(|problem| CorpusError::InvalidPlan { path: path.to_owned(), problem })
+    scenarios::check(plan)
+        .map_err(|problem| CorpusError::InvalidPlan { path: path.to_owned(), problem })
 }
 
 /// Writes an entry.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::event::{
     CallId, CallKind, ConnectionState, Event, EventKind, HandlerEnd, Outcome, SocketId, StreamSide,
 };
+use crate::fault::Effect;
 use crate::plan::{Fault, Load, Node};
 use crate::world::NodeView;
 
@@ -161,9 +162,9 @@ impl Coverage {
 
     fn on_fault(&mut self, fault: Fault) {
         self.hit(&format!("fault_{}", fault.kind()));
-        match fault {
-            Fault::Bounce { node, .. } => drop(self.restarting.insert(node)),
-            Fault::PowerLoss { node } => drop(self.restarting.remove(&node)),
+        match fault.effect() {
+            Effect::NodeRestarts { node } => drop(self.restarting.insert(node)),
+            Effect::NodeFails { node } => drop(self.restarting.remove(&node)),
             _ => {}
         }
     }

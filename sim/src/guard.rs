@@ -11,7 +11,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use crate::plan::Node;
+use crate::node::Node;
 
 thread_local! {
     static FAILURES: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };

@@ -1,16 +1,16 @@
-//! Users, policies and mappings in a run: iam-bootstrap on every node, over pools in memory that
-//! outlive its processes.
+//! Users, policies and mappings in a run: pools in memory that outlive the processes of their node,
+//! and the replicas of iam-bootstrap that `software` runs over them.
 //!
 //! A record is recorded as an event when a pool persists it. The snapshot of readers is compared
 //! after each tick, from outside of the simulation. An item has a number and a value: the value of
 //! a change is the number of its call.
 
 use std::error::Error;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use iam_bootstrap::model::UserName;
+use grid::sync::Mutex;
 use iam_bootstrap::record::{Content, Record, Version};
 use iam_bootstrap::store::sealed::Keys;
 use iam_bootstrap::store::{IamStore, MemoryStore, Sealed};
@@ -18,9 +18,9 @@ use iam_bootstrap::{Iam, Snapshot};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use crate::clock::EPOCH_SECONDS;
 use crate::event::{IamEvent, ItemRecord, RecordVersion};
-use crate::plan::{IamPlan, Plan};
-use crate::world::{EPOCH_SECONDS, Host, Software};
+use crate::plan::Plan;
 
 mod convergence;
 mod items;
@@ -29,40 +29,13 @@ mod pool;
 pub use convergence::Convergence;
 pub(crate) use convergence::converged_since;
 pub(crate) use items::{item, key};
-pub(crate) use pool::version;
+pub(crate) use pool::{RecordingPool, version};
 
-/// Returns the software for the nodes of `plan`: iam-bootstrap, if the plan has an IAM store.
-pub fn software(plan: &Plan) -> Arc<dyn Software> {
-    match &plan.cluster.iam {
-        Some(iam) => Arc::new(IamSoftware(iam.clone())),
-        None => Arc::new(()),
-    }
-}
-
-struct IamSoftware(IamPlan);
-
-impl Software for IamSoftware {
-    fn install(&self, host: &Host) -> Result<(), Box<dyn Error>> {
-        let refresh = Duration::from_millis(u64::from(self.0.refresh_ms));
-        let mut iam = Iam::builder(&host.manager, UserName::new("root")?, keys()?)
-            .refresh_interval(refresh)
-            .clock(host.clock.clone())
-            .rng(StdRng::seed_from_u64(host.seed ^ 0x0069_616d));
-        for (index, store) in (0..).zip(&host.pools) {
-            iam = iam.pool(pool::RecordingPool::new(index, sealed(store)?, &host.recorder));
-        }
-        let iam = iam.build()?;
-        iam.start();
-        host.iam.set(iam);
-        Ok(())
-    }
-}
-
-fn keys() -> Result<Keys, Box<dyn Error>> {
+pub(crate) fn keys() -> Result<Keys, Box<dyn Error>> {
     Ok(Keys::new(b"what all nodes of the simulation know")?)
 }
 
-fn sealed(store: &MemoryStore) -> Result<Sealed<MemoryStore>, Box<dyn Error>> {
+pub(crate) fn sealed(store: &MemoryStore) -> Result<Sealed<MemoryStore>, Box<dyn Error>> {
     Ok(Sealed::new(store.clone(), keys()?, StdRng::seed_from_u64(1)))
 }
 
@@ -135,7 +108,7 @@ impl IamSlot {
     /// Returns the snapshot that readers see, if it has changed since the last call.
     pub(crate) fn poll_snapshot(&self) -> Option<IamEvent> {
         let now = self.iam.get()?.snapshot();
-        let mut last = self.last_snapshot.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last_snapshot.lock();
         if now.as_ref().map(Arc::as_ptr) == last.as_ref().map(Arc::as_ptr) {
             return None;
         }

@@ -5,8 +5,8 @@
 //!   server writes custom scenarios with it: [`world::Software`] puts its handlers on every node,
 //!   [`World::spawn`](world::World::spawn) runs a task on one, and other methods inject faults and
 //!   advance time.
-//! - [`plan::Plan`] is a run as data, [`event::Event`] an event of its trace. [`swarm`] and
-//!   [`scenarios`] make plans from seeds; [`run`] runs one and checks [`invariants`]; [`coverage`]
+//! - [`plan::Plan`] is a run as data, [`fault::Fault`] a fault of it, [`event::Event`] an event of
+//!   its trace. [`swarm`] and [`scenarios`] make plans from seeds; [`run`] runs one and checks [`invariants`]; [`coverage`]
 //!   counts the points that were reached; [`sweep`] runs many.
 //! - [`shrink`] makes a failing plan small, [`corpus`] keeps it, [`report`] shows a run.
 //! - [`pair`] is a smaller simulation: two pure state machines and a wire, for property tests.
@@ -15,16 +15,22 @@
 //! use it.
 
 pub mod bounds;
+mod clock;
 pub mod corpus;
 pub mod coverage;
+mod draw;
 pub mod event;
+pub mod fault;
+mod gate;
 mod guard;
+mod host;
 pub mod iam;
 pub mod invariants;
 pub mod linearizability;
 pub mod load;
 pub mod lock;
 pub mod metrics;
+mod node;
 pub mod pair;
 pub mod plan;
 pub mod recorder;
@@ -37,6 +43,7 @@ pub mod rules {}
 pub mod run;
 pub mod scenarios;
 pub mod shrink;
+pub mod software;
 pub mod swarm;
 pub mod sweep;
 pub mod world;

@@ -5,15 +5,17 @@
 //! plan says. Each message states its own number: a response to another call and a missing,
 //! duplicate or damaged message are detected.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use grid::error::HandlerError;
+use grid::sync::Mutex;
 use grid::{CallError, Execution, HandlerId, Manager, RegisterError, Route};
 
 use crate::event::{CallId, CallKind, EventKind, HandlerEnd, Outcome};
+use crate::host::Host;
+use crate::node::{node_of, url};
 use crate::plan::{CAPACITIES, Load};
 use crate::recorder::NodeRecorder;
-use crate::world::{Host, url};
 
 pub mod body;
 mod iam;
@@ -28,14 +30,14 @@ pub struct LoadTable(Arc<Mutex<Vec<Load>>>);
 impl LoadTable {
     /// Adds an operation, and returns its number.
     pub(crate) fn add(&self, load: Load) -> CallId {
-        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.0.lock();
         table.push(load);
         CallId::try_from(table.len() - 1).unwrap_or(CallId::MAX)
     }
 
     /// Returns the operation with this number.
     pub fn get(&self, call: CallId) -> Option<Load> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(call as usize).cloned()
+        self.0.lock().get(call as usize).cloned()
     }
 }
 
@@ -131,7 +133,7 @@ struct HandlerRecord {
 
 impl HandlerRecord {
     fn begin(call: CallId, context: &grid::RequestContext, recorder: &NodeRecorder) -> Self {
-        let from = crate::world::node_of(context.caller());
+        let from = node_of(context.caller());
         recorder.record(EventKind::HandlerStarted { call, from });
         Self { call, recorder: recorder.clone(), has_ended: false }
     }

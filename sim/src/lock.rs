@@ -13,7 +13,6 @@ use grid::time::Instant;
 
 use crate::event::{CallId, LockFailure};
 
-mod cluster;
 #[cfg(test)]
 pub(crate) mod fake;
 mod holds;
@@ -21,7 +20,6 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use cluster::software;
 pub use holds::{HoldView, Holds};
 pub use store::{StaleToken, Store};
 
@@ -85,7 +83,7 @@ pub(crate) fn source_of(call: CallId) -> String {
 }
 
 /// Returns the call that a source names.
-fn call_of(source: &str) -> Option<CallId> {
+pub(crate) fn call_of(source: &str) -> Option<CallId> {
     source.strip_prefix("call ")?.parse().ok()
 }
 

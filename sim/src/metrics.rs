@@ -16,10 +16,13 @@ use rand::{RngExt, SeedableRng};
 use resource_metrics::sample::{InterfaceCounters, Load, Sample, SampleFuture};
 use resource_metrics::{Collection, Limits, Report, ResourceMetrics, ServerStatus, Source};
 
+use crate::clock::NodeClock;
 use crate::event::{EventKind, MetricsEvent, ReportedValues, ScrapeId, ServerReport};
+use crate::gate::Gate;
+use crate::host::{Host, Software};
+use crate::node::node_of;
 use crate::plan::{MetricsPlan, Node, Plan};
 use crate::recorder::NodeRecorder;
-use crate::world::{Gate, Host, NodeClock, Software, node_of};
 
 /// Returns the software for the nodes of `plan`: `others`, and resource metrics if the plan has
 /// them.

@@ -1,37 +1,23 @@
 //! A run as data: the cluster, its load, and the faults that are injected.
 //!
-//! A [`Plan`] is all that a run depends on. It is drawn from a seed (by [`crate::swarm`] or a
-//! scenario), printed with a failure, kept in the corpus, and replayed and shrunk without the seed.
+//! A [`Plan`] is all that a run depends on. It is drawn from a seed (by a swarm or a scenario),
+//! printed with a failure, kept in the corpus, and replayed and shrunk without the seed.
 
-use std::fmt;
+use std::time::Duration;
 
+use grid::Limits;
 use serde::{Deserialize, Serialize};
+
+pub use crate::fault::{ClockWhilePaused, DRIFT_PPM_MAX, Fault, Outage};
+pub use crate::node::Node;
 
 mod iam;
 mod locks;
 mod metrics;
 
-pub use iam::{ChangePlan, ITEMS_MAX, IamPlan, ItemChange, Outage};
+pub use iam::{ChangePlan, ITEMS_MAX, IamPlan, ItemChange};
 pub use locks::{ForcePlan, LockPlan, LocksPlan, PlannedLockEnd, RESOURCES_MAX, resource_name};
 pub use metrics::MetricsPlan;
-
-/// A node of the cluster, counted from 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Node(pub u8);
-
-impl Node {
-    /// Returns its number as an index.
-    pub fn index(self) -> usize {
-        usize::from(self.0)
-    }
-}
-
-impl fmt::Display for Node {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("node-{}", self.0))
-    }
-}
 
 /// All that a run depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,186 +101,6 @@ pub struct LimitsPlan {
     /// Longest wait before another attempt to connect, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backoff_max_ms: Option<u32>,
-}
-
-/// The faults that a run injects. Each lasts until another fault ends it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "fault", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Fault {
-    /// Cuts the link between two nodes. Segments in flight are lost, and a TCP connection that lost
-    /// one is wedged for ever: the simulated network does not retransmit.
-    Cut {
-        /// One end of the link.
-        a: Node,
-        /// The other end.
-        b: Node,
-    },
-    /// Cuts one direction of a link; the other direction stays open.
-    CutOneWay {
-        /// The node whose segments are lost.
-        from: Node,
-        /// The node that they do not reach.
-        to: Node,
-    },
-    /// Holds all segments between two nodes; none is lost: a congested network.
-    Hold {
-        /// One end of the link.
-        a: Node,
-        /// The other end.
-        b: Node,
-    },
-    /// Repairs the link between two nodes; held segments arrive.
-    Repair {
-        /// One end of the link.
-        a: Node,
-        /// The other end.
-        b: Node,
-    },
-    /// Sets the latency of the link between two nodes.
-    Slow {
-        /// One end of the link.
-        a: Node,
-        /// The other end.
-        b: Node,
-        /// Latency in milliseconds.
-        ms: u32,
-    },
-    /// A node loses power: its process ends at once, and no peer is notified.
-    PowerLoss {
-        /// The node.
-        node: Node,
-    },
-    /// A node that lost power starts again.
-    Restart {
-        /// The node.
-        node: Node,
-    },
-    /// Sets the offset of a node's wall clock.
-    Skew {
-        /// The node.
-        node: Node,
-        /// Offset in milliseconds; ahead if positive.
-        ms: i64,
-    },
-    /// Sets the rate of a node's clocks.
-    Drift {
-        /// The node.
-        node: Node,
-        /// Deviation in parts per million; fast if positive.
-        ppm: i32,
-    },
-    /// A node's process shuts down cleanly and starts again.
-    Bounce {
-        /// The node.
-        node: Node,
-        /// How long outstanding calls may take to finish, in milliseconds.
-        grace_ms: u32,
-    },
-    /// A node's process is paused, as by SIGSTOP: it receives nothing, does nothing, and sees no
-    /// time pass.
-    Pause {
-        /// The node.
-        node: Node,
-    },
-    /// A paused process resumes; segments that were held to and from it arrive.
-    Resume {
-        /// The node.
-        node: Node,
-        /// Behaviour of its clocks during the pause.
-        clock: ClockWhilePaused,
-    },
-    /// A pool of a node becomes unusable. It keeps its records.
-    PoolDown {
-        /// The node.
-        node: Node,
-        /// Index of the pool.
-        pool: u8,
-        /// The reason that the pool reports.
-        reason: Outage,
-    },
-    /// A pool of a node becomes usable.
-    PoolUp {
-        /// The node.
-        node: Node,
-        /// Index of the pool.
-        pool: u8,
-    },
-}
-
-/// Behaviour of a process's clocks while it is paused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ClockWhilePaused {
-    /// They ran, as under SIGSTOP: the process can read at once how long it was paused.
-    Ran,
-    /// They were frozen, as in a suspended virtual machine: no clock shows that time has passed.
-    Frozen,
-}
-
-impl Fault {
-    /// Returns whether it affects this node or one of its links.
-    pub fn concerns(&self, which: Node) -> bool {
-        match *self {
-            Self::Cut { a, b }
-            | Self::Hold { a, b }
-            | Self::Repair { a, b }
-            | Self::Slow { a, b, .. }
-            | Self::CutOneWay { from: a, to: b } => a == which || b == which,
-            Self::PowerLoss { node }
-            | Self::Restart { node }
-            | Self::Skew { node, .. }
-            | Self::Drift { node, .. }
-            | Self::Bounce { node, .. }
-            | Self::Pause { node }
-            | Self::PoolDown { node, .. }
-            | Self::PoolUp { node, .. }
-            | Self::Resume { node, .. } => node == which,
-        }
-    }
-
-    /// Returns the name of its kind.
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::Cut { .. } => "cut",
-            Self::CutOneWay { .. } => "cut_one_way",
-            Self::Hold { .. } => "hold",
-            Self::Repair { .. } => "repair",
-            Self::Slow { .. } => "slow",
-            Self::PowerLoss { .. } => "power_loss",
-            Self::Restart { .. } => "restart",
-            Self::Skew { .. } => "skew",
-            Self::Drift { .. } => "drift",
-            Self::Bounce { .. } => "bounce",
-            Self::Pause { .. } => "pause",
-            Self::Resume { .. } => "resume",
-            Self::PoolDown { .. } => "pool_down",
-            Self::PoolUp { .. } => "pool_up",
-        }
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cut { a, b } => write!(f, "cut {a} | {b}"),
-            Self::CutOneWay { from, to } => write!(f, "cut {from} -> {to}"),
-            Self::Hold { a, b } => write!(f, "hold {a} | {b}"),
-            Self::Repair { a, b } => write!(f, "repair {a} | {b}"),
-            Self::Slow { a, b, ms } => write!(f, "slow {a} | {b}: {ms} ms"),
-            Self::PowerLoss { node } => write!(f, "power loss of {node}"),
-            Self::Restart { node } => write!(f, "restart of {node}"),
-            Self::Skew { node, ms } => write!(f, "wall clock of {node} off by {ms} ms"),
-            Self::Drift { node, ppm } => write!(f, "clocks of {node} off by {ppm} ppm"),
-            Self::Bounce { node, grace_ms } => write!(f, "bounce of {node}, grace {grace_ms} ms"),
-            Self::Pause { node } => write!(f, "{node} is paused"),
-            Self::Resume { node, clock: ClockWhilePaused::Ran } => write!(f, "{node} resumes"),
-            Self::Resume { node, clock: ClockWhilePaused::Frozen } => {
-                write!(f, "{node} resumes, and its clocks were frozen")
-            }
-            Self::PoolDown { node, pool, reason } => write!(f, "pool {pool} of {node} is {reason}"),
-            Self::PoolUp { node, pool } => write!(f, "pool {pool} of {node} is online"),
-        }
-    }
 }
 
 /// One operation of the workload.
@@ -416,15 +222,12 @@ impl Plan {
         }
     }
 
-    /// Checks that the plan can be run: for plans that come from files.
+    /// Checks that the plan can be run, whatever its scenario: for plans that come from files.
     ///
     /// # Errors
     ///
     /// The reason why it cannot be run.
     pub fn check(&self) -> Result<(), String> {
-        if !self.scenario.is_empty() && crate::scenarios::find(&self.scenario).is_none() {
-            return Err(format!("unknown scenario {}", self.scenario));
-        }
         if self.duration_ms > DURATION_MS_MAX {
             return Err(format!("duration_ms must be at most {DURATION_MS_MAX}"));
         }
@@ -496,21 +299,26 @@ impl LimitsPlan {
         if waits.into_iter().flatten().any(|ms| ms > WAIT_MS_MAX) {
             return Err(format!("no time in limits may be longer than {WAIT_MS_MAX} ms"));
         }
-        crate::world::limits_of(self).check().map_err(|error| error.to_string())
+        self.limits().check().map_err(|error| error.to_string())
     }
-}
 
-impl Fault {
-    fn check(&self, nodes: u8) -> Result<(), String> {
-        if let Self::Drift { ppm, .. } = self
-            && ppm.unsigned_abs() > DRIFT_PPM_MAX
-        {
-            return Err(format!("a clock may drift by at most {DRIFT_PPM_MAX} ppm"));
-        }
-        match (nodes..=u8::MAX).map(Node).find(|absent| self.concerns(*absent)) {
-            Some(absent) => Err(format!("a fault concerns {absent}, which does not exist")),
-            None => Ok(()),
-        }
+    /// Returns the limits that managers run with.
+    pub fn limits(&self) -> Limits {
+        let mut limits = Limits::default();
+        let millis = |ms: u32| Duration::from_millis(u64::from(ms));
+        let set =
+            |to: &mut usize, from: Option<u32>| *to = from.map_or(*to, |value| value as usize);
+        let wait = |to: &mut Duration, from: Option<u32>| *to = from.map_or(*to, millis);
+        set(&mut limits.message_bytes_max, self.message_bytes_max);
+        set(&mut limits.queue_bytes_max, self.queue_bytes_max);
+        set(&mut limits.frame_bytes_target, self.frame_bytes_target);
+        set(&mut limits.outbound_calls_max, self.outbound_calls_max);
+        set(&mut limits.inbound_calls_max, self.inbound_calls_max);
+        wait(&mut limits.ping_interval, self.ping_interval_ms);
+        wait(&mut limits.stream_ping_interval, self.stream_ping_interval_ms);
+        wait(&mut limits.deadline_default, self.deadline_default_ms);
+        wait(&mut limits.backoff_max, self.backoff_max_ms);
+        limits
     }
 }
 
@@ -547,9 +355,6 @@ pub const NODES_MAX: u8 = 32;
 /// The longest latency of a segment, in milliseconds: a request and its response must fit into the
 /// handshake timeout.
 pub const LATENCY_MS_MAX: u64 = 500;
-
-/// The largest drift of a clock: bounds are computed for clocks that drift by no more.
-pub const DRIFT_PPM_MAX: u32 = 10_000;
 
 /// The longest duration that a plan's limits may have, in milliseconds.
 pub const WAIT_MS_MAX: u32 = 600_000;

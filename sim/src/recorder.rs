@@ -6,8 +6,10 @@
 //! recorded here, in the order of their numbers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use grid::sync::{Mutex, MutexGuard};
 
 use crate::event::{
     CallId, Event, EventKind, HandlerEnd, IamEvent, LockEnd, LockFailure, Outcome, SocketId,
@@ -113,7 +115,7 @@ impl Recorder {
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+        self.log.lock()
     }
 
     /// Records an event of the network or of the whole run.

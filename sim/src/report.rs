@@ -63,6 +63,9 @@ pub fn text(events: &[Event]) -> String {
     text
 }
 
+/// Index of an event in the trace.
+type EventIndex = usize;
+
 /// The data of the page.
 #[derive(Serialize)]
 struct Data<'a> {

@@ -6,6 +6,7 @@
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::draw::two_nodes;
 use crate::event::Event;
 use crate::invariants::CheckResult;
 use crate::plan::{Load, Node, Plan, PlannedHandlerEnd, RequestPlan};
@@ -108,6 +109,18 @@ pub fn find(name: &str) -> Option<&'static Scenario> {
     ALL.iter().find(|scenario| scenario.name == name)
 }
 
+/// Checks that a plan can be run, and that its scenario exists: for plans that come from files.
+///
+/// # Errors
+///
+/// The reason why it cannot be run.
+pub fn check(plan: &Plan) -> Result<(), String> {
+    if !plan.scenario.is_empty() && find(&plan.scenario).is_none() {
+        return Err(format!("unknown scenario {}", plan.scenario));
+    }
+    plan.check()
+}
+
 /// Creates a plan of `nodes` nodes with a name, a duration and a source of randomness.
 fn new_plan(name: &str, seed: u64, nodes: u8, duration_ms: u64) -> (Plan, SmallRng) {
     let mut rng = SmallRng::seed_from_u64(seed);
@@ -153,13 +166,6 @@ fn small_request(from: Node, to: Node) -> RequestPlan {
         timeout_ms: None,
         cancel_after_ms: None,
     }
-}
-
-/// Draws two different nodes.
-fn two_nodes(rng: &mut SmallRng, nodes: u8) -> (Node, Node) {
-    let first = rng.random_range(0..nodes);
-    let second = (first + rng.random_range(1..nodes)) % nodes;
-    (Node(first), Node(second))
 }
 
 /// Sorts load and faults by time.

@@ -291,6 +291,7 @@ const SIMPLIFICATIONS: [Simplification; 9] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault::Cut;
     use crate::plan::Fault;
     use crate::swarm;
 
@@ -298,9 +299,9 @@ mod tests {
     fn only_operations_that_the_failure_needs_remain() {
         let mut plan = swarm::plan(3, Some(5));
         let (a, b) = (Node(1), Node(0));
-        plan.faults.push((34_000, Fault::Cut { a, b }));
+        plan.faults.push((34_000, Fault::Cut(Cut { a, b })));
         let needs = |plan: &Plan| {
-            let cut = plan.faults.iter().any(|(_, fault)| *fault == Fault::Cut { a, b });
+            let cut = plan.faults.iter().any(|(_, fault)| *fault == Fault::Cut(Cut { a, b }));
             let from_one = plan.load.iter().filter(|(_, load)| load.ends().0 == a).count();
             cut && from_one >= 2
         };

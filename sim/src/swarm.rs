@@ -8,6 +8,10 @@ use grid::buggify::FaultPoint;
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 
+use crate::draw::{pick, two_nodes};
+use crate::fault::{
+    Drawing, Effect, FaultClass, bounce, cut, cut_one_way, drift, hold, power_loss, skew, slow,
+};
 use crate::plan::{
     CAPACITIES, Cluster, Fault, LimitsPlan, Load, Node, Plan, PlannedHandlerEnd, RequestPlan,
     StreamPlan,
@@ -62,11 +66,6 @@ fn draw(seed: u64, nodes: Option<u8>, mix: FaultMix) -> Plan {
     let mut load = load(&mut rng, &cluster);
     flood(&mut rng, &cluster, &faults, &mut load);
     Plan { scenario: "swarm".to_owned(), seed, cluster, duration_ms: FAULT_PHASE_MS, faults, load }
-}
-
-/// Draws one of `choices`.
-fn pick<T: Copy>(rng: &mut impl Rng, choices: &[T]) -> T {
-    choices[rng.random_range(0..choices.len())]
 }
 
 fn cluster(rng: &mut impl Rng, nodes: u8, mix: FaultMix) -> Cluster {
@@ -134,102 +133,41 @@ fn fault_points(rng: &mut impl Rng, mix: FaultMix) -> Vec<(String, u16)> {
     fault_points
 }
 
-/// Draws a pair of different nodes.
-fn two_nodes(rng: &mut impl Rng, nodes: u8) -> (Node, Node) {
-    let a = rng.random_range(0..nodes);
-    let b = (a + rng.random_range(1..nodes)) % nodes;
-    (Node(a), Node(b))
-}
-
-/// A class of faults that begin and end.
-#[derive(Debug, Clone, Copy)]
-enum FaultClass {
-    Cut,
-    CutOneWay,
-    Hold,
-    Slow,
-    PowerLoss,
-    Bounce,
-    Skew,
-    Drift,
-    /// Links cut one after the other, and repaired in another order (swizzle-clogging).
-    Swizzle,
-}
-
+/// The classes of faults of all swarms, in the order in which they are drawn.
 const FAULT_CLASSES: [FaultClass; 9] = [
-    FaultClass::Cut,
-    FaultClass::CutOneWay,
-    FaultClass::Hold,
-    FaultClass::Slow,
-    FaultClass::PowerLoss,
-    FaultClass::Bounce,
-    FaultClass::Skew,
-    FaultClass::Drift,
-    FaultClass::Swizzle,
+    cut::CUT,
+    cut_one_way::CUT_ONE_WAY,
+    hold::HOLD,
+    slow::SLOW,
+    power_loss::POWER_LOSS,
+    bounce::BOUNCE,
+    skew::SKEW,
+    drift::DRIFT,
+    cut::SWIZZLE,
 ];
 
-fn faults(rng: &mut impl Rng, nodes: u8, mix: FaultMix) -> Vec<(u64, Fault)> {
-    let mut faults = Vec::new();
+fn faults(rng: &mut SmallRng, nodes: u8, mix: FaultMix) -> Vec<(u64, Fault)> {
     if rng.random_bool(0.1) && mix == FaultMix::Drawn {
-        return faults;
+        return Vec::new();
     }
+    let mut drawing = Drawing::new(rng, nodes, FAULT_PHASE_MS);
     for class in FAULT_CLASSES {
-        if !mix.has(rng, 0.35) {
-            continue;
-        }
-        for _ in 0..pick(rng, &[1, 1, 2, 3, 6]) {
-            let from = rng.random_range(500..FAULT_PHASE_MS - 2_000);
-            let to = from + pick(rng, &[100, 1_000, 5_000, 15_000]);
-            add_fault(rng, class, nodes, (from, to), &mut faults);
+        if mix.has(drawing.rng, 0.35) {
+            let times = drawing.pick(&[1, 1, 2, 3, 6]);
+            draw_class(&mut drawing, class, times, 500);
         }
     }
-    faults.retain(|(at, _)| *at < FAULT_PHASE_MS);
-    faults.sort_by_key(|(at, _)| *at);
-    faults
+    drawing.finish()
 }
 
-fn add_fault(
-    rng: &mut impl Rng,
-    class: FaultClass,
-    nodes: u8,
-    (from, to): (u64, u64),
-    faults: &mut Vec<(u64, Fault)>,
-) {
-    let (a, b) = two_nodes(rng, nodes);
-    let (begin, end) = match class {
-        FaultClass::Cut => (Fault::Cut { a, b }, Fault::Repair { a, b }),
-        FaultClass::CutOneWay => (Fault::CutOneWay { from: a, to: b }, Fault::Repair { a, b }),
-        FaultClass::Hold => (Fault::Hold { a, b }, Fault::Repair { a, b }),
-        FaultClass::Slow => {
-            let ms = pick(rng, &[20, 200, 1_000]);
-            (Fault::Slow { a, b, ms }, Fault::Repair { a, b })
-        }
-        FaultClass::PowerLoss => (Fault::PowerLoss { node: a }, Fault::Restart { node: a }),
-        FaultClass::Bounce => {
-            let grace_ms = pick(rng, &[0, 200, 3_000]);
-            faults.push((from, Fault::Bounce { node: a, grace_ms }));
-            return;
-        }
-        FaultClass::Skew => {
-            let ms = pick(rng, &[-400_000, -10_000, 5_000, 310_000]);
-            (Fault::Skew { node: a, ms }, Fault::Skew { node: a, ms: 0 })
-        }
-        FaultClass::Drift => {
-            let ppm = pick(rng, &[-10_000, -500, 500, 10_000]);
-            (Fault::Drift { node: a, ppm }, Fault::Drift { node: a, ppm: 0 })
-        }
-        FaultClass::Swizzle => {
-            for other in (0..nodes).map(Node).filter(|other| *other != a) {
-                let cut = from + rng.random_range(0..2_000);
-                let repaired_at = to.max(cut) + rng.random_range(0..4_000);
-                faults.push((cut, Fault::Cut { a, b: other }));
-                faults.push((repaired_at, Fault::Repair { a, b: other }));
-            }
-            return;
-        }
-    };
-    faults.push((from, begin));
-    faults.push((to, end));
+/// Draws a class a number of times, each with a period of its own that begins at `earliest_ms` or
+/// later.
+fn draw_class(drawing: &mut Drawing<'_>, class: FaultClass, times: u32, earliest_ms: u64) {
+    for _ in 0..times {
+        drawing.from = drawing.rng.random_range(earliest_ms..FAULT_PHASE_MS - 2_000);
+        drawing.to = drawing.from + drawing.pick(&[100, 1_000, 5_000, 15_000]);
+        (class.draw)(drawing);
+    }
 }
 
 fn load(rng: &mut impl Rng, cluster: &Cluster) -> Vec<(u64, Load)> {
@@ -266,9 +204,8 @@ fn flood(
     if !rng.random_bool(0.15) {
         return;
     }
-    let link_faults = faults.iter().filter_map(|(at, fault)| match *fault {
-        Fault::Cut { a, b } | Fault::Hold { a, b } => Some((at + 100, (a, b))),
-        Fault::CutOneWay { from, to } => Some((at + 100, (from, to))),
+    let link_faults = faults.iter().filter_map(|(at, fault)| match fault.effect() {
+        Effect::LinkFails { from, to } => Some((at + 100, (from, to))),
         _ => None,
     });
     let mut link_faults: Vec<_> = link_faults.collect();
@@ -333,5 +270,19 @@ fn stream(rng: &mut impl Rng, (from, to): (Node, Node), sizes: &[u32]) -> Stream
         ending: ending(rng),
         timeout_ms: pick(rng, &[None, None, Some(1_000), Some(10_000)]),
         cancel_after_ms: Some(pick(rng, &[30, 1_000, 10_000, 10_000])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_class_of_faults_is_in_a_swarm() {
+        let swarms = [&FAULT_CLASSES[..], &locks::LOCK_FAULTS, &iam::IAM_FAULTS].concat();
+        let drawn: Vec<_> = swarms.iter().map(|class| class.name).collect();
+        for class in Fault::all_classes() {
+            assert!(drawn.contains(&class.name), "{class:?} is in no swarm");
+        }
     }
 }

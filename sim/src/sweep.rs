@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
+use grid::sync::Mutex;
+
 use crate::plan::Plan;
 use crate::run::{self, Run, Violation};
 use crate::scenarios;
@@ -52,7 +54,7 @@ pub fn sweep(
     threads: usize,
     mut done: impl FnMut(FinishedJob) -> bool,
 ) {
-    let jobs = std::sync::Mutex::new(jobs);
+    let jobs = Mutex::new(jobs);
     let stop = AtomicBool::new(false);
     let (sender, receiver) = mpsc::sync_channel(threads.max(1));
     thread::scope(|scope| {
@@ -61,8 +63,7 @@ pub fn sweep(
             scope.spawn(|| {
                 let sender = sender;
                 while !stop.load(Ordering::Relaxed) {
-                    let next =
-                        jobs.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next();
+                    let next = jobs.lock().next();
                     let Some(job) = next else { return };
                     let run = run_plan(&job.plan);
                     if sender.send(FinishedJob { job, run }).is_err() {

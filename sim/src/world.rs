@@ -6,12 +6,13 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use sim::plan::{Fault, Node, Plan};
+//! use sim::fault::Cut;
+//! use sim::plan::{Node, Plan};
 //! use sim::world::World;
 //!
 //! let mut world = World::new(&Plan::quiet(3));
 //! world.wait_until(Duration::from_secs(10), World::is_connected).expect("connected");
-//! world.inject(Fault::Cut { a: Node(0), b: Node(1) });
+//! world.inject(Cut { a: Node(0), b: Node(1) });
 //! world.run_for(Duration::from_secs(90));
 //! assert!(!world.is_connected());
 //! world.heal();
@@ -22,8 +23,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use grid::{ConnectionState, ConnectionStats, Limits, Name};
-use iam_bootstrap::store::memory::Health;
+use grid::{ConnectionState, ConnectionStats};
 use turmoil::Sim;
 
 use crate::event::{CallId, EventKind, IamEvent};
@@ -31,33 +31,21 @@ use crate::guard::Guard;
 use crate::iam;
 use crate::load::LoadTable;
 use crate::lock::{HoldView, LocksView, Protected};
-use crate::plan::{ClockWhilePaused, Cluster, Fault, LimitsPlan, Load, Node, Outage, Plan};
+use crate::plan::{Cluster, Fault, Load, Node, Plan};
 use crate::recorder::Recorder;
 
-mod clock;
 mod fault_points;
-mod gate;
+mod faults;
 mod links;
 mod node;
 mod tap;
 
-pub use clock::{EPOCH_SECONDS, NodeClock};
-pub use gate::Gate;
-use links::{Links, host, usual_latency};
+pub use crate::clock::{EPOCH_SECONDS, NodeClock};
+pub use crate::gate::Gate;
+pub use crate::host::{Host, Software};
+pub use crate::node::url;
+use links::{Links, host};
 use node::{Command, NodeShared};
-pub use node::{Host, Software};
-
-/// Returns the base URL of a node.
-pub fn url(node: Node) -> String {
-    format!("http://{node}:{}", node::PORT)
-}
-
-/// Returns the node with this base URL.
-pub(crate) fn node_of(name: &Name) -> Node {
-    let (host, _) = name.host_port();
-    let number = host.strip_prefix("node-").and_then(|number| number.parse().ok());
-    Node(number.unwrap_or(u8::MAX))
-}
 
 /// A condition was not reached in time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -132,7 +120,7 @@ impl World {
             .build();
         let (recorder, table) = (Recorder::default(), LoadTable::default());
         let protected = Protected::default();
-        let limits = limits_of(&cluster.limits);
+        let limits = cluster.limits.limits();
         let nodes: Vec<_> = (0..cluster.nodes)
             .map(|node| {
                 let (limits, recorder) = (limits.clone(), recorder.clone());
@@ -228,6 +216,7 @@ impl World {
     // ---- load ----
 
     /// Submits an operation to its node. Returns `None` if the node's process does not run.
+    #[must_use = "a node that does not run performs no operation"]
     pub fn submit(&mut self, load: Load) -> Option<CallId> {
         let (from, _) = load.ends();
         let call = self.table.add(load.clone());
@@ -238,6 +227,7 @@ impl World {
     /// Spawns a task in a node's process. Returns whether the process runs.
     ///
     /// The task reports its results through the recorder of the host, or through a channel.
+    #[must_use = "a node that does not run performs no task"]
     pub fn spawn<F, Fut>(&self, node: Node, task: F) -> bool
     where
         F: FnOnce(Host) -> Fut + Send + 'static,
@@ -251,49 +241,11 @@ impl World {
     // ---- faults ----
 
     /// Injects a fault, or ends one.
-    pub fn inject(&mut self, fault: Fault) {
+    pub fn inject(&mut self, fault: impl Into<Fault>) {
+        let fault = fault.into();
         self.recorder.set_now_ms(self.now_ms());
         self.recorder.record(EventKind::Fault { fault });
-        let Self { sim, links, .. } = self;
-        match fault {
-            Fault::Cut { a, b } => links.cut(sim, a, b),
-            Fault::CutOneWay { from, to } => links.cut_one_way(sim, from, to),
-            Fault::Hold { a, b } => links.hold(sim, a, b),
-            Fault::Repair { a, b } => {
-                links.repair(sim, a, b);
-                usual_latency(sim, &self.cluster, a, b);
-            }
-            Fault::Slow { a, b, ms } => {
-                sim.set_link_latency(host(a), host(b), Duration::from_millis(u64::from(ms)));
-                self.slow.push((a, b));
-            }
-            Fault::PowerLoss { node } => self.power_loss(node),
-            Fault::Restart { node } => self.restart(node),
-            Fault::Skew { node, ms } => self.nodes[node.index()].clock.set_skew(ms),
-            Fault::Drift { node, ppm } => {
-                self.nodes[node.index()].clock.set_drift(ppm, self.sim.elapsed());
-            }
-            Fault::Bounce { node, grace_ms } => {
-                let grace = Duration::from_millis(u64::from(grace_ms));
-                self.send(node, Command::Bounce { grace });
-            }
-            Fault::Pause { node } => self.pause(node),
-            Fault::Resume { node, clock } => self.resume(node, clock),
-            Fault::PoolDown { node, pool, reason } => {
-                let health = match reason {
-                    Outage::NotInitialised => Health::NotInitialised,
-                    Outage::Unavailable => Health::Offline("the run says so".into()),
-                };
-                self.set_health(node, pool, health);
-            }
-            Fault::PoolUp { node, pool } => self.set_health(node, pool, Health::Online),
-        }
-    }
-
-    fn set_health(&self, node: Node, pool: u8, health: Health) {
-        if let Some(store) = self.nodes[node.index()].pools.get(usize::from(pool)) {
-            store.set_health(health);
-        }
+        fault.apply(self);
     }
 
     fn send(&self, node: Node, command: Command) {
@@ -303,77 +255,20 @@ impl World {
         }
     }
 
-    /// Removes the process without notice to its peers: no FIN and no RST leaves the node.
-    fn power_loss(&mut self, node: Node) {
-        let shared = &self.nodes[node.index()];
-        let Some(incarnation) = shared.take_incarnation() else { return };
-        incarnation.recorder.mute();
-        self.links.isolate(&self.sim, node, self.cluster.nodes);
-        shared.clock.end();
-        self.sim.crash(host(node));
-        drop(incarnation);
-        self.links.forget_pause(node);
-        shared.clock.resume(self.sim.elapsed(), ClockWhilePaused::Ran);
-        shared.gate.open();
-        self.links.restore(&self.sim, node, self.cluster.nodes);
-        self.recorder.crashed(node);
-        self.protected.holds.remove_node(node);
-    }
-
-    /// Pauses the process. turmoil still polls its runtime, but no segment reaches or leaves it,
-    /// its clock is frozen, and its application waits at the gate.
-    fn pause(&mut self, node: Node) {
-        let shared = &self.nodes[node.index()];
-        if shared.incarnation().is_some() {
-            shared.gate.close();
-            shared.clock.pause(self.sim.elapsed());
-            self.links.pause(&self.sim, node, self.cluster.nodes);
-        }
-    }
-
-    fn resume(&mut self, node: Node, clock: ClockWhilePaused) {
-        let shared = &self.nodes[node.index()];
-        shared.clock.resume(self.sim.elapsed(), clock);
-        self.links.resume(&self.sim, node, self.cluster.nodes);
-        shared.gate.open();
-    }
-
-    fn restart(&mut self, node: Node) {
-        let has_started = !self.late.iter().any(|(late, _)| *late == node);
-        if has_started && self.nodes[node.index()].incarnation().is_none() {
-            self.sim.bounce(host(node));
-        }
-    }
-
     /// Heals all faults: links are intact and as fast as usual, clocks are correct, nodes run. A
     /// paused process resumes, with clocks that ran during the pause.
     pub fn heal(&mut self) {
         self.recorder.set_now_ms(self.now_ms());
-        for node in self.links.paused() {
-            self.resume(node, ClockWhilePaused::Ran);
-        }
-        for (a, b) in self.links.faulty() {
-            self.links.repair(&self.sim, a, b);
-        }
-        for (a, b) in std::mem::take(&mut self.slow) {
-            usual_latency(&self.sim, &self.cluster, a, b);
-        }
         for (node, _) in std::mem::take(&mut self.late) {
             self.sim.bounce(host(node));
         }
-        for index in 0..self.nodes.len() {
-            let shared = Arc::clone(&self.nodes[index]);
+        Fault::heal_all(self);
+        for shared in &self.nodes {
             shared.heal();
-            for pool in &shared.pools {
-                pool.set_health(Health::Online);
-            }
-            shared.clock.correct_wall_clock();
-            shared.clock.set_drift(0, self.sim.elapsed());
             if shared.has_wrong_secret() {
                 shared.set_right_secret();
                 self.send(shared.node, Command::Bounce { grace: Duration::ZERO });
             }
-            self.restart(shared.node);
         }
         self.recorder.record(EventKind::Healed);
     }
@@ -390,12 +285,14 @@ impl World {
     /// Returns the panics of all tasks and every [`grid::bug!`] since the last call: turmoil
     /// swallows the former, and grid continues after the latter. [`crate::run`] fails a run for any
     /// of them; a custom scenario calls this at its end. A thread can have one world at a time.
+    #[must_use = "any of them fails a run"]
     pub fn internal_errors(&self) -> Vec<String> {
         self.guard.take_failures()
     }
 
     /// Drops all nodes, and returns the panics and bugs of that and those since the last call of
     /// [`internal_errors`](Self::internal_errors).
+    #[must_use = "any of them fails a run"]
     pub fn end(self) -> Vec<String> {
         let Self { sim, nodes, guard, .. } = self;
         drop(sim);
@@ -472,22 +369,4 @@ fn view(shared: &NodeShared, recorder: &Recorder) -> NodeView {
         sockets: recorder.open_sockets(shared.node),
         locks: client.map(|client| client.view()).unwrap_or_default(),
     }
-}
-
-/// Returns the limits that managers run with.
-pub fn limits_of(plan: &LimitsPlan) -> Limits {
-    let mut limits = Limits::default();
-    let millis = |ms: u32| Duration::from_millis(u64::from(ms));
-    let set = |to: &mut usize, from: Option<u32>| *to = from.map_or(*to, |value| value as usize);
-    let wait = |to: &mut Duration, from: Option<u32>| *to = from.map_or(*to, millis);
-    set(&mut limits.message_bytes_max, plan.message_bytes_max);
-    set(&mut limits.queue_bytes_max, plan.queue_bytes_max);
-    set(&mut limits.frame_bytes_target, plan.frame_bytes_target);
-    set(&mut limits.outbound_calls_max, plan.outbound_calls_max);
-    set(&mut limits.inbound_calls_max, plan.inbound_calls_max);
-    wait(&mut limits.ping_interval, plan.ping_interval_ms);
-    wait(&mut limits.stream_ping_interval, plan.stream_ping_interval_ms);
-    wait(&mut limits.deadline_default, plan.deadline_default_ms);
-    wait(&mut limits.backoff_max, plan.backoff_max_ms);
-    limits
 }

@@ -31,7 +31,7 @@ fn path(path: &std::path::Path) -> &str {
 fn failing_plan() -> Plan {
     let mut plan = (sim::scenarios::find("partition_heals").expect("it exists").plan)(1);
     // Never repaired: the scenario expects reconnection.
-    plan.faults.retain(|(_, fault)| !matches!(fault, Fault::Repair { .. }));
+    plan.faults.retain(|(_, fault)| !matches!(fault, Fault::Repair(_)));
     plan
 }
 

@@ -2,6 +2,7 @@
 //! change (see `scenarios.rs`).
 #![allow(clippy::expect_used, clippy::panic)]
 
+use sim::fault::PoolUp;
 use sim::plan::{Fault, ItemChange, Load, Plan};
 
 use scenario_assertions::{assert_passes, assert_violates};
@@ -18,11 +19,11 @@ fn remove_changes(plan: &mut Plan, is_selected: impl Fn(ItemChange) -> bool) {
 }
 
 fn is_repair(fault: &Fault) -> bool {
-    matches!(fault, Fault::Repair { .. })
+    matches!(fault, Fault::Repair(_))
 }
 
 fn is_cut(fault: &Fault) -> bool {
-    matches!(fault, Fault::Cut { .. })
+    matches!(fault, Fault::Cut(_))
 }
 
 #[test]
@@ -82,14 +83,14 @@ fn iam_late_pools_detects_violations() {
         "iam_late_pools",
         "must show its replica once its last pool is online",
         |plan| {
-            remove_faults(plan, |fault| matches!(fault, Fault::PoolDown { .. }));
+            remove_faults(plan, |fault| matches!(fault, Fault::PoolDown(_)));
         },
     );
     assert_violates(
         "iam_late_pools",
         "must show its replica once its last pool is online",
         |plan| {
-            remove_faults(plan, |fault| matches!(fault, Fault::PoolUp { pool: 0, .. }));
+            remove_faults(plan, |fault| matches!(fault, Fault::PoolUp(PoolUp { pool: 0, .. })));
         },
     );
 }
@@ -105,7 +106,7 @@ fn iam_partition_in_load_detects_violations() {
     assert_violates(name, "must show item 0 at", |plan| remove_faults(plan, is_cut));
     assert_violates(name, "replicas must converge by", |plan| remove_faults(plan, is_repair));
     assert_violates(name, "must wait for its last pool", |plan| {
-        remove_faults(plan, |fault| matches!(fault, Fault::PoolDown { .. }));
+        remove_faults(plan, |fault| matches!(fault, Fault::PoolDown(_)));
     });
     assert_violates(name, "must not show item 0 at", |plan| plan.load.clear());
 }
@@ -119,7 +120,7 @@ fn iam_reconnect_storm_passes() {
 fn iam_reconnect_storm_detects_violations() {
     let name = "iam_reconnect_storm";
     assert_violates(name, "must reach", |plan| {
-        remove_faults(plan, |fault| matches!(fault, Fault::Bounce { .. }));
+        remove_faults(plan, |fault| matches!(fault, Fault::Bounce(_)));
     });
     assert_violates(name, "must reach", |plan| remove_faults(plan, is_cut));
     assert_violates(name, "must not show item 0 at", |plan| plan.load.clear());

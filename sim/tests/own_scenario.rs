@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use grid::{CallError, HandlerId, RequestContext, Route};
+use sim::fault::{Hold, PowerLoss, Repair};
 use sim::plan::{Fault, Node, Plan};
 use sim::world::{Host, Software, World, url};
 
@@ -60,13 +61,13 @@ fn storage_server_runs_its_own_handlers_in_a_world() {
     let (a, b) = (Node(0), Node(2));
     assert_eq!(request_disk(&mut world, a, b), Some(Ok("disk of node-2".to_owned())));
 
-    world.inject(Fault::Hold { a, b });
+    world.inject(Fault::Hold(Hold { a, b }));
     let held = request_disk(&mut world, a, b);
     assert!(matches!(held, Some(Err(CallError::DeadlineExceeded { .. }))), "{held:?}");
-    world.inject(Fault::Repair { a, b });
+    world.inject(Fault::Repair(Repair { a, b }));
     assert_eq!(request_disk(&mut world, a, b), Some(Ok("disk of node-2".to_owned())));
 
-    world.inject(Fault::PowerLoss { node: b });
+    world.inject(Fault::PowerLoss(PowerLoss { node: b }));
     world.run_for(Duration::from_secs(1));
     assert!(!world.spawn(b, |_| async {}), "nothing runs on a node without power");
     world.heal();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use grid::time::Clock;
 use sim::event::{Event, EventKind, Outcome};
+use sim::fault::{Cut, CutOneWay, Hold, Pause, PowerLoss, Repair, Restart, Resume};
 use sim::plan::{ClockWhilePaused, Fault, Load, Node, Plan, PlannedHandlerEnd, RequestPlan};
 use sim::world::World;
 
@@ -44,14 +45,14 @@ fn ends(world: &World) -> Vec<(u64, Outcome)> {
 fn messages_to_a_paused_process_arrive_when_it_resumes() {
     for clock in [ClockWhilePaused::Ran, ClockWhilePaused::Frozen] {
         let mut world = world();
-        world.inject(Fault::Pause { node: PAUSED });
+        world.inject(Fault::Pause(Pause { node: PAUSED }));
         let begun = world.now_ms();
         // Less than the time to detect a dead peer.
         world.submit(request(OTHER, PAUSED)).expect("it runs");
         world.submit(request(PAUSED, OTHER)).expect("it runs, and is paused");
         world.run_for(Duration::from_secs(3));
         assert_eq!(ends(&world), [], "no call ended during the pause");
-        world.inject(Fault::Resume { node: PAUSED, clock });
+        world.inject(Fault::Resume(Resume { node: PAUSED, clock }));
         world.run_for(Duration::from_millis(500));
         let ends = ends(&world);
         assert_eq!(ends.len(), 2, "{clock:?}: {ends:?}");
@@ -66,20 +67,21 @@ fn messages_to_a_paused_process_arrive_when_it_resumes() {
 fn paused_process_sees_no_time_pass() {
     let mut world = world();
     let (sender, readings) = std::sync::mpsc::channel();
-    world.spawn(PAUSED, move |host| async move {
+    let runs = world.spawn(PAUSED, move |host| async move {
         loop {
             let _ = sender.send(host.clock.now());
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     });
+    assert!(runs);
     world.run_for(Duration::from_secs(1));
-    world.inject(Fault::Pause { node: PAUSED });
+    world.inject(Fault::Pause(Pause { node: PAUSED }));
     readings.try_iter().for_each(drop);
     world.run_for(Duration::from_secs(5));
     let seen: Vec<_> = readings.try_iter().collect();
     assert!(seen.len() > 10, "turmoil polls paused processes too");
     assert!(seen.windows(2).all(|two| two[0] == two[1]), "{seen:?}");
-    world.inject(Fault::Resume { node: PAUSED, clock: ClockWhilePaused::Ran });
+    world.inject(Fault::Resume(Resume { node: PAUSED, clock: ClockWhilePaused::Ran }));
     world.run_for(Duration::from_millis(200));
     let after = readings.try_iter().last().expect("it resumes");
     assert!(after.since(seen[0]) >= Duration::from_secs(5));
@@ -89,18 +91,23 @@ fn paused_process_sees_no_time_pass() {
 fn links_keep_their_faults_across_a_pause_of_one_end() {
     let (a, b) = (PAUSED, OTHER);
     let during: [&[Fault]; 6] = [
-        &[Fault::Cut { a, b }],
-        &[Fault::CutOneWay { from: a, to: b }],
-        &[Fault::CutOneWay { from: b, to: a }, Fault::CutOneWay { from: a, to: b }],
-        &[Fault::Hold { a, b }],
-        &[Fault::Hold { a, b }, Fault::CutOneWay { from: a, to: b }],
-        &[Fault::Pause { node: OTHER }],
+        &[Fault::Cut(Cut { a, b })],
+        &[Fault::CutOneWay(CutOneWay { from: a, to: b })],
+        &[
+            Fault::CutOneWay(CutOneWay { from: b, to: a }),
+            Fault::CutOneWay(CutOneWay { from: a, to: b }),
+        ],
+        &[Fault::Hold(Hold { a, b })],
+        &[Fault::Hold(Hold { a, b }), Fault::CutOneWay(CutOneWay { from: a, to: b })],
+        &[Fault::Pause(Pause { node: OTHER })],
     ];
     for faults in during {
         for is_before in [true, false] {
             let mut world = world();
-            let (pause, resume) =
-                (Fault::Pause { node: a }, Fault::Resume { node: a, clock: ClockWhilePaused::Ran });
+            let (pause, resume) = (
+                Fault::Pause(Pause { node: a }),
+                Fault::Resume(Resume { node: a, clock: ClockWhilePaused::Ran }),
+            );
             let (first, then): (Vec<_>, Vec<_>) = if is_before {
                 (faults.to_vec(), vec![pause])
             } else {
@@ -115,8 +122,8 @@ fn links_keep_their_faults_across_a_pause_of_one_end() {
             world.submit(request(a, b)).expect("it runs");
             world.run_for(Duration::from_secs(2));
             assert_eq!(ends(&world), [], "{faults:?}, {is_before}");
-            world.inject(Fault::Repair { a, b });
-            world.inject(Fault::Resume { node: b, clock: ClockWhilePaused::Ran });
+            world.inject(Fault::Repair(Repair { a, b }));
+            world.inject(Fault::Resume(Resume { node: b, clock: ClockWhilePaused::Ran }));
             let healed = world.wait_until(Duration::from_secs(90), World::is_connected);
             assert_eq!(healed, Ok(()), "{faults:?}, {is_before}");
             world.run_for(Duration::from_secs(60));
@@ -132,11 +139,11 @@ fn links_keep_their_faults_across_a_pause_of_one_end() {
 fn paused_process_that_loses_power_restarts() {
     let mut world = world();
     let node = PAUSED;
-    world.inject(Fault::Pause { node });
+    world.inject(Fault::Pause(Pause { node }));
     world.run_for(Duration::from_secs(1));
-    world.inject(Fault::PowerLoss { node });
+    world.inject(Fault::PowerLoss(PowerLoss { node }));
     world.run_for(Duration::from_secs(1));
-    world.inject(Fault::Restart { node });
+    world.inject(Fault::Restart(Restart { node }));
     world.wait_until(Duration::from_secs(60), World::is_connected).expect("connected again");
 }
 
@@ -144,7 +151,7 @@ fn paused_process_that_loses_power_restarts() {
 fn healing_resumes_every_process() {
     let mut world = world();
     for node in [Node(0), Node(2)] {
-        world.inject(Fault::Pause { node });
+        world.inject(Fault::Pause(Pause { node }));
     }
     world.run_for(Duration::from_secs(40));
     world.heal();

@@ -4,6 +4,7 @@
 //! checked as if it had been run unchanged. The expectation must fail.
 #![allow(clippy::expect_used, clippy::panic)]
 
+use sim::fault::{Bounce, Cut, CutOneWay, Hold, PowerLoss, Repair, Resume, Skew, Slow};
 use sim::plan::{
     ClockWhilePaused, Fault, Load, LockPlan, Node, Plan, PlannedHandlerEnd, PlannedLockEnd,
     RequestPlan, StreamPlan,
@@ -19,7 +20,7 @@ fn remove_faults(plan: &mut Plan, is_selected: impl Fn(&Fault) -> bool) {
 }
 
 fn is_repair(fault: &Fault) -> bool {
-    matches!(fault, Fault::Repair { .. })
+    matches!(fault, Fault::Repair(_))
 }
 
 fn requests(plan: &mut Plan) -> impl Iterator<Item = &mut RequestPlan> {
@@ -217,15 +218,16 @@ fn cancel_storm_detects_violations() {
 
 #[test]
 fn clock_skew_detects_violations() {
-    let is_wrong = |fault: &Fault| matches!(fault, Fault::Skew { ms, .. } if ms.abs() > 300_000);
+    let is_wrong =
+        |fault: &Fault| matches!(fault, Fault::Skew(Skew { ms, .. }) if ms.abs() > 300_000);
     assert_violates("clock_skew", "must not be connected", |plan| remove_faults(plan, is_wrong));
     assert_violates("clock_skew", "must be connected to", |plan| {
-        remove_faults(plan, |fault| matches!(fault, Fault::Skew { ms: 0, .. }));
+        remove_faults(plan, |fault| matches!(fault, Fault::Skew(Skew { ms: 0, .. })));
     });
     assert_violates("clock_skew", "must be connected to", |plan| {
         // Now the imprecise clock is wrong as well.
         for (_, fault) in &mut plan.faults {
-            if let Fault::Skew { ms, .. } = fault
+            if let Fault::Skew(Skew { ms, .. }) = fault
                 && *ms != 0
                 && ms.abs() < 300_000
             {
@@ -255,7 +257,7 @@ fn full_queue_then_disconnect_detects_violations() {
         plan.cluster.limits.queue_bytes_max = None;
     });
     assert_violates("full_queue_then_disconnect", "must detect that", |plan| {
-        remove_faults(plan, |fault| matches!(fault, Fault::Cut { .. }));
+        remove_faults(plan, |fault| matches!(fault, Fault::Cut(_)));
     });
     assert_violates("full_queue_then_disconnect", "must be connected to", |plan| {
         remove_faults(plan, is_repair);
@@ -267,8 +269,8 @@ fn half_open_peer_detects_violations() {
     assert_violates("half_open_peer", "must detect the dead connection", |plan| {
         // Held and released: all messages arrive, late.
         for (_, fault) in &mut plan.faults {
-            if let Fault::Cut { a, b } = *fault {
-                *fault = Fault::Hold { a, b };
+            if let Fault::Cut(Cut { a, b }) = *fault {
+                *fault = Fault::Hold(Hold { a, b });
             }
         }
     });
@@ -291,14 +293,14 @@ fn late_node_detects_violations() {
     assert_violates("late_node", "must be connected to", |plan| {
         let (late, at_ms) = plan.cluster.late[0];
         let other = Node(u8::from(late == Node(0)));
-        plan.faults.push((at_ms - 1_000, Fault::Cut { a: late, b: other }));
+        plan.faults.push((at_ms - 1_000, Fault::Cut(Cut { a: late, b: other })));
     });
 }
 
 #[test]
 fn locks_contention_detects_violations() {
     assert_violates("locks_contention", "must not be granted on the smaller side", |plan| {
-        remove_faults(plan, |fault| matches!(fault, Fault::Cut { .. }));
+        remove_faults(plan, |fault| matches!(fault, Fault::Cut(_)));
     });
     assert_violates("locks_contention", "must be granted", |plan| {
         // The partition is never repaired.
@@ -309,7 +311,7 @@ fn locks_contention_detects_violations() {
 
 #[test]
 fn locks_cut_off_holder_detects_violations() {
-    let is_cut = |fault: &Fault| matches!(fault, Fault::Cut { .. } | Fault::CutOneWay { .. });
+    let is_cut = |fault: &Fault| matches!(fault, Fault::Cut(_) | Fault::CutOneWay(_));
     assert_violates("locks_cut_off_holder", "must be lost, and its holder must notice", |plan| {
         remove_faults(plan, is_cut);
     });
@@ -367,7 +369,7 @@ fn locks_locker_restarts_detects_violations() {
     let holder = Node(5);
     assert_violates("locks_locker_restarts", "must be kept", |plan| {
         for b in (0..5).map(Node) {
-            plan.faults.insert(0, (9_000, Fault::Cut { a: holder, b }));
+            plan.faults.insert(0, (9_000, Fault::Cut(Cut { a: holder, b })));
         }
     });
     assert_violates(
@@ -379,8 +381,8 @@ fn locks_locker_restarts_detects_violations() {
     );
     assert_violates("locks_locker_restarts", "must be granted", |plan| {
         for b in (0..5).map(Node) {
-            plan.faults.push((12_200, Fault::Hold { a: Node(6), b }));
-            plan.faults.push((36_000, Fault::Repair { a: Node(6), b }));
+            plan.faults.push((12_200, Fault::Hold(Hold { a: Node(6), b })));
+            plan.faults.push((36_000, Fault::Repair(Repair { a: Node(6), b })));
         }
         plan.faults.sort_by_key(|(at, _)| *at);
     });
@@ -390,7 +392,7 @@ fn locks_locker_restarts_detects_violations() {
 fn locks_slow_locker_detects_violations() {
     assert_violates("locks_slow_locker", "must be granted", |plan| {
         for (a, b) in [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)] {
-            plan.faults.push((4_000, Fault::Slow { a: Node(a), b: Node(b), ms: 1_000 }));
+            plan.faults.push((4_000, Fault::Slow(Slow { a: Node(a), b: Node(b), ms: 1_000 })));
         }
     });
     assert_violates("locks_slow_locker", "locks took longer than", |plan| {
@@ -400,14 +402,14 @@ fn locks_slow_locker_detects_violations() {
 
 #[test]
 fn locks_stopped_holder_detects_violations() {
-    let is_resume = |fault: &Fault| matches!(fault, Fault::Resume { .. });
+    let is_resume = |fault: &Fault| matches!(fault, Fault::Resume(_));
     assert_violates("locks_stopped_holder", "must be noticed as lost", |plan| {
         plan.faults.iter_mut().filter(|(_, f)| is_resume(f)).for_each(|(at, _)| *at += 3_000);
     });
     assert_violates("locks_stopped_holder", "must be lost, and its holder must notice", |plan| {
         // The holder cannot measure the pause.
         for (_, fault) in &mut plan.faults {
-            if let Fault::Resume { clock, .. } = fault {
+            if let Fault::Resume(Resume { clock, .. }) = fault {
                 *clock = ClockWhilePaused::Frozen;
             }
         }
@@ -425,20 +427,20 @@ fn locks_suspended_holder_detects_violations() {
     assert_violates("locks_suspended_holder", "must reach the store", |plan| {
         // With a running clock the holder detects the loss.
         for (_, fault) in &mut plan.faults {
-            if let Fault::Resume { clock, .. } = fault {
+            if let Fault::Resume(Resume { clock, .. }) = fault {
                 *clock = ClockWhilePaused::Ran;
             }
         }
     });
     assert_violates("locks_suspended_holder", "must be granted", |plan| {
-        let is_resume = |fault: &Fault| matches!(fault, Fault::Resume { .. });
+        let is_resume = |fault: &Fault| matches!(fault, Fault::Resume(_));
         plan.faults.iter_mut().filter(|(_, f)| is_resume(f)).for_each(|(at, _)| *at -= 20_000);
         plan.faults.sort_by_key(|(at, _)| *at);
     });
     assert_violates("locks_suspended_holder", "must be kept", |plan| {
         let other = lock_plans(plan).last().expect("it has two").on;
         for b in (0..4).map(Node).filter(|b| *b != other) {
-            plan.faults.push((31_000, Fault::Cut { a: other, b }));
+            plan.faults.push((31_000, Fault::Cut(Cut { a: other, b })));
         }
         plan.faults.sort_by_key(|(at, _)| *at);
     });
@@ -447,10 +449,10 @@ fn locks_suspended_holder_detects_violations() {
 #[test]
 fn locks_wrong_clocks_detects_violations() {
     assert_violates("locks_wrong_clocks", "has a token that is 0 ms ahead", |plan| {
-        remove_faults(plan, |fault| matches!(fault, Fault::Skew { .. }));
+        remove_faults(plan, |fault| matches!(fault, Fault::Skew(_)));
     });
     assert_violates("locks_wrong_clocks", "must be granted", |plan| {
-        plan.faults.push((16_000, Fault::Cut { a: Node(1), b: Node(2) }));
+        plan.faults.push((16_000, Fault::Cut(Cut { a: Node(1), b: Node(2) })));
     });
 }
 
@@ -463,9 +465,11 @@ fn one_way_cut_detects_violations() {
     assert_violates("one_way_cut", "must be connected to", |plan| remove_faults(plan, is_repair));
     assert_violates("one_way_cut", "must stay connected", |plan| {
         // Another pair has a fault too.
-        let Fault::CutOneWay { from, to } = plan.faults[0].1 else { panic!("it begins so") };
+        let Fault::CutOneWay(CutOneWay { from, to }) = plan.faults[0].1 else {
+            panic!("it begins so")
+        };
         let other = (0..4).map(Node).find(|node| ![from, to].contains(node)).expect("of four");
-        plan.faults.insert(0, (4_000, Fault::PowerLoss { node: other }));
+        plan.faults.insert(0, (4_000, Fault::PowerLoss(PowerLoss { node: other })));
     });
 }
 
@@ -482,10 +486,10 @@ fn reconnect_storm_detects_violations() {
         plan.faults.truncate(plan.faults.len() - 1);
     });
     assert_violates("reconnect_storm", "must start twice", |plan| {
-        remove_faults(plan, |fault| *fault == Fault::PowerLoss { node: Node(4) });
+        remove_faults(plan, |fault| *fault == Fault::PowerLoss(PowerLoss { node: Node(4) }));
     });
     assert_violates("reconnect_storm", "must be connected to", |plan| {
-        plan.faults.insert(0, (1_000, Fault::Cut { a: Node(2), b: Node(5) }));
+        plan.faults.insert(0, (1_000, Fault::Cut(Cut { a: Node(2), b: Node(5) })));
     });
 }
 
@@ -493,7 +497,7 @@ fn reconnect_storm_detects_violations() {
 fn rolling_restart_detects_violations() {
     assert_violates("rolling_restart", "must complete", |plan| {
         for (_, fault) in &mut plan.faults {
-            if let Fault::Bounce { grace_ms, .. } = fault {
+            if let Fault::Bounce(Bounce { grace_ms, .. }) = fault {
                 *grace_ms = 0;
             }
         }
@@ -504,8 +508,8 @@ fn rolling_restart_detects_violations() {
     assert_violates("rolling_restart", "must stay connected", |plan| {
         // Two nodes lose each other while others restart.
         let (a, b) = (Node(0), Node(1));
-        plan.faults.push((16_000, Fault::Cut { a, b }));
-        plan.faults.push((30_000, Fault::Repair { a, b }));
+        plan.faults.push((16_000, Fault::Cut(Cut { a, b })));
+        plan.faults.push((30_000, Fault::Repair(Repair { a, b })));
         plan.faults.sort_by_key(|(at_ms, _)| *at_ms);
     });
 }
@@ -517,8 +521,8 @@ fn slow_reader_detects_violations() {
     });
     assert_violates("slow_reader", "must complete within", |plan| {
         let (a, b) = (Node(0), Node(1));
-        plan.faults.push((10_000, Fault::Hold { a, b }));
-        plan.faults.push((10_300, Fault::Repair { a, b }));
+        plan.faults.push((10_000, Fault::Hold(Hold { a, b })));
+        plan.faults.push((10_300, Fault::Repair(Repair { a, b })));
     });
     assert_violates("slow_reader", "has a handler that must be cancelled", |plan| {
         streams(plan).filter(|stream| stream.receive_pace_ms.is_none()).for_each(|stream| {

@@ -5,6 +5,7 @@
 
 use insta::assert_snapshot;
 use sim::event::EventKind;
+use sim::fault::{Cut, PowerLoss, Repair, Restart};
 use sim::plan::{Fault, Load, Node, Plan, PlannedHandlerEnd, RequestPlan, StreamPlan};
 use sim::sweep::run_plan;
 
@@ -102,8 +103,8 @@ fn half_open_peer_is_detected_by_pings() {
     let mut plan = plan(6_000);
     plan.load.push((1_020, Load::Request(request(A, B))));
     // Messages in flight are lost without any notification.
-    plan.faults.push((1_025, Fault::Cut { a: A, b: B }));
-    plan.faults.push((1_030, Fault::Repair { a: A, b: B }));
+    plan.faults.push((1_025, Fault::Cut(Cut { a: A, b: B })));
+    plan.faults.push((1_030, Fault::Repair(Repair { a: A, b: B })));
     assert_snapshot!(page(&plan));
 }
 
@@ -112,8 +113,8 @@ fn power_loss_with_a_call_in_flight() {
     let mut plan = plan(6_000);
     let served = RequestPlan { work_ms: 1_000, ..request(A, B) };
     plan.load.push((100, Load::Request(served)));
-    plan.faults.push((300, Fault::PowerLoss { node: B }));
-    plan.faults.push((400, Fault::Restart { node: B }));
+    plan.faults.push((300, Fault::PowerLoss(PowerLoss { node: B })));
+    plan.faults.push((400, Fault::Restart(Restart { node: B })));
     plan.load.push((5_500, Load::Request(request(A, B))));
     assert_snapshot!(page(&plan));
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use iam_bootstrap::limits::{BROADCAST_TIMEOUT, RECONCILE_SPACING};
 
 use crate::event::{ConnectionState, Event, EventKind, IamEvent, ItemRecord, RecordVersion};
+use crate::fault::Effect;
 use crate::plan::{Fault, Node};
 
 /// State of the replicas of a run.
@@ -114,14 +115,14 @@ impl Iam {
     }
 
     fn on_fault(&mut self, fault: Fault, at_ms: u64) -> Vec<&'static str> {
-        match fault {
-            Fault::PoolDown { node, pool, .. } => {
+        match fault.effect() {
+            Effect::PoolFails { node, pool } => {
                 self.nodes.entry(node).or_default().pools_down.insert(pool);
             }
-            Fault::PoolUp { node, pool } => {
+            Effect::PoolRecovers { node, pool } => {
                 self.nodes.entry(node).or_default().pool_came_up(pool);
             }
-            Fault::PowerLoss { node } => {
+            Effect::NodeFails { node } => {
                 let replica = self.nodes.entry(node).or_default();
                 if replica.is_running {
                     replica.is_running = false;

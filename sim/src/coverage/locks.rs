@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::{CallId, Event, EventKind, LockEnd, LockFailure, LossNotice};
+use crate::fault::Effect;
 use crate::plan::{Fault, Node};
 use crate::world::NodeView;
 
@@ -105,10 +106,10 @@ impl Locks {
     }
 
     fn on_fault(&mut self, fault: Fault) {
-        match fault {
-            Fault::Pause { node } => drop(self.paused.insert(node)),
-            Fault::Resume { node, .. } => drop(self.paused.remove(&node)),
-            Fault::PowerLoss { node } => {
+        match fault.effect() {
+            Effect::ProcessPauses { node } => drop(self.paused.insert(node)),
+            Effect::ProcessResumes { node, .. } => drop(self.paused.remove(&node)),
+            Effect::NodeFails { node } => {
                 self.paused.remove(&node);
                 let is_locker = self.lockers.contains(&node);
                 for open in self.open.values_mut().filter(|open| open.is_held && is_locker) {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::event::MessageSummary;
+use crate::fault::{Bounce, Cut, CutOneWay, Drift, Hold, PowerLoss, Repair, Restart, Skew, Slow};
 use crate::plan::{Plan, PlannedHandlerEnd, StreamPlan};
 use crate::world::World;
 
@@ -115,16 +116,16 @@ fn reaching(point: &str) -> Vec<EventKind> {
 fn fault(kind: &str) -> Fault {
     let (a, b, node) = (A, B, A);
     let all = [
-        Fault::Cut { a, b },
-        Fault::CutOneWay { from: a, to: b },
-        Fault::Hold { a, b },
-        Fault::Repair { a, b },
-        Fault::Slow { a, b, ms: 1 },
-        Fault::PowerLoss { node },
-        Fault::Restart { node },
-        Fault::Skew { node, ms: 1 },
-        Fault::Drift { node, ppm: 1 },
-        Fault::Bounce { node, grace_ms: 0 },
+        Fault::Cut(Cut { a, b }),
+        Fault::CutOneWay(CutOneWay { from: a, to: b }),
+        Fault::Hold(Hold { a, b }),
+        Fault::Repair(Repair { a, b }),
+        Fault::Slow(Slow { a, b, ms: 1 }),
+        Fault::PowerLoss(PowerLoss { node }),
+        Fault::Restart(Restart { node }),
+        Fault::Skew(Skew { node, ms: 1 }),
+        Fault::Drift(Drift { node, ppm: 1 }),
+        Fault::Bounce(Bounce { node, grace_ms: 0 }),
     ];
     let found = all.into_iter().find(|fault| fault.kind() == kind);
     found.unwrap_or_else(|| panic!("no fault is called {kind}"))

@@ -9,14 +9,14 @@ use crate::event::{EventKind, IamEvent, ItemRecord, RecordVersion};
 use crate::recorder::NodeRecorder;
 
 /// One pool of one incarnation of a node.
-pub(super) struct RecordingPool {
+pub(crate) struct RecordingPool {
     index: u8,
     store: Sealed<MemoryStore>,
     recorder: NodeRecorder,
 }
 
 impl RecordingPool {
-    pub(super) fn new(index: u8, store: Sealed<MemoryStore>, recorder: &NodeRecorder) -> Self {
+    pub(crate) fn new(index: u8, store: Sealed<MemoryStore>, recorder: &NodeRecorder) -> Self {
         Self { index, store, recorder: recorder.clone() }
     }
 }

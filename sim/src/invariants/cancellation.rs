@@ -65,6 +65,7 @@ mod tests {
     };
     use super::*;
     use crate::event::{HandlerEnd, Outcome};
+    use crate::fault::{Cut, Repair};
     use crate::plan::Fault;
 
     fn harness() -> Harness {
@@ -94,13 +95,13 @@ mod tests {
     #[test]
     fn b11_handler_on_a_dead_connection_ends_once_it_is_detected() {
         let mut harness = harness();
-        harness.inject(LATE + 1, Fault::Cut { a: CALLER, b: CALLEE });
+        harness.inject(LATE + 1, Fault::Cut(Cut { a: CALLER, b: CALLEE }));
         assert_eq!(
             harness.on_view(2 * LATE, &[]),
             Ok(()),
             "the dead connection is not detected yet"
         );
-        harness.inject(2 * LATE, Fault::Repair { a: CALLER, b: CALLEE });
+        harness.inject(2 * LATE, Fault::Repair(Repair { a: CALLER, b: CALLEE }));
         let bounds = harness.bounds();
         let found = 2 * LATE + bounds.reconnect_ms + bounds.round_trip_ms + bounds.queue_ms();
         assert_eq!(harness.on_view(found, &[]), Ok(()));

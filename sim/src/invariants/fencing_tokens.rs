@@ -91,6 +91,7 @@ impl FencingTokens {
 mod tests {
     use super::super::harness::{CALLER, Harness, assert_violates, granted, lock, made};
     use super::*;
+    use crate::fault::{Pause, Resume};
     use crate::plan::{ClockWhilePaused, Fault};
 
     fn harness() -> Harness {
@@ -151,8 +152,8 @@ mod tests {
         let mut harness = Harness::new(FencingTokens::default(), vec![load.clone()]);
         harness.feed([(1, CALLER, made(0, &load)), (2, CALLER, reached(1, 7, true, true))]);
         assert_violates(harness.at(3, CALLER, reached(0, 5, false, true)), "which holds");
-        harness.inject(4, Fault::Pause { node });
-        harness.inject(5, Fault::Resume { node, clock: ClockWhilePaused::Frozen });
+        harness.inject(4, Fault::Pause(Pause { node }));
+        harness.inject(5, Fault::Resume(Resume { node, clock: ClockWhilePaused::Frozen }));
         harness.feed([(6, CALLER, reached(0, 5, false, true)), (7, CALLER, granted(0, true, 5))]);
     }
 }

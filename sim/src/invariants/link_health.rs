@@ -6,7 +6,8 @@ use grid::buggify::FaultPoint;
 
 use crate::bounds::Bounds;
 use crate::event::{ConnectionState, Event, EventKind};
-use crate::plan::{Fault, Node, Plan};
+use crate::fault::Effect;
+use crate::plan::{Node, Plan};
 
 /// A fault that lasts until an event ends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,7 +50,7 @@ impl LinkHealth {
     pub fn on_event(&mut self, event: &Event) {
         let at = event.at_ms;
         match (&event.kind, event.node) {
-            (EventKind::Fault { fault }, _) => self.on_fault(fault, at),
+            (EventKind::Fault { fault }, _) => self.on_effect(fault.effect(), at),
             (EventKind::Started { .. }, Some(node)) => {
                 self.lasting.remove(&LastingFault::Down(node));
                 self.last_fault_by_node.insert(node, at);
@@ -105,37 +106,34 @@ impl LinkHealth {
         self.last_fault_by_link.insert(pair(a, b), at);
     }
 
-    fn on_fault(&mut self, fault: &Fault, at: u64) {
-        match *fault {
-            Fault::Cut { a, b } | Fault::Hold { a, b } => {
-                let (a, b) = pair(a, b);
-                self.lasting.insert(LastingFault::Link(a, b));
-            }
-            Fault::CutOneWay { from, to } => {
+    fn on_effect(&mut self, effect: Effect, at: u64) {
+        match effect {
+            Effect::LinkFails { from, to } => {
                 let (a, b) = pair(from, to);
                 self.lasting.insert(LastingFault::Link(a, b));
             }
-            Fault::Slow { a, b, .. } => {
+            Effect::LinkSlows { a, b } => {
                 let (a, b) = pair(a, b);
                 self.lasting.insert(LastingFault::Slow(a, b));
             }
-            Fault::Repair { a, b } => {
+            Effect::LinkRecovers { a, b } => {
                 let (a, b) = pair(a, b);
                 self.lasting.remove(&LastingFault::Link(a, b));
                 self.lasting.remove(&LastingFault::Slow(a, b));
                 self.link_repaired(a, b, at);
             }
-            Fault::PowerLoss { node } => {
+            Effect::NodeFails { node } => {
                 self.lasting.insert(LastingFault::Down(node));
                 self.lasting.remove(&LastingFault::Paused(node));
             }
-            Fault::Pause { node } => drop(self.lasting.insert(LastingFault::Paused(node))),
-            Fault::Resume { node, .. } => {
+            Effect::NodeRestarts { node } => drop(self.lasting.insert(LastingFault::Down(node))),
+            Effect::ProcessPauses { node } => drop(self.lasting.insert(LastingFault::Paused(node))),
+            Effect::ProcessResumes { node, .. } => {
                 if self.lasting.remove(&LastingFault::Paused(node)) {
                     self.last_fault_by_node.insert(node, at);
                 }
             }
-            Fault::Skew { node, ms } => {
+            Effect::WallClockChanges { node, ms } => {
                 // Two clocks that are each a little off may differ too much together.
                 if ms.unsigned_abs() > self.skew_max_ms / 2 {
                     self.lasting.insert(LastingFault::Skewed(node));
@@ -143,12 +141,12 @@ impl LinkHealth {
                     self.last_fault_by_node.insert(node, at);
                 }
             }
-            Fault::Bounce { node, .. } => drop(self.lasting.insert(LastingFault::Down(node))),
-            // A restart takes effect with its node's start.
-            Fault::Restart { .. }
-            | Fault::Drift { .. }
-            | Fault::PoolDown { .. }
-            | Fault::PoolUp { .. } => {}
+            // The event of the start ends the outage. A drift is in all bounds, and connections do
+            // not need pools.
+            Effect::NodeStarts { .. }
+            | Effect::ClockRateChanges { .. }
+            | Effect::PoolFails { .. }
+            | Effect::PoolRecovers { .. } => {}
         }
     }
 
@@ -185,7 +183,8 @@ impl LinkHealth {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::ClockWhilePaused;
+    use crate::fault::{Cut, Pause, PowerLoss, Repair, Resume};
+    use crate::plan::{ClockWhilePaused, Fault};
 
     #[test]
     fn fault_free_time_begins_with_the_last_fault_of_a_pair_or_its_nodes() {
@@ -196,12 +195,17 @@ mod tests {
             health.on_event(&Event { at_ms, node, kind });
         };
         assert_eq!(health.fault_free_since(a, b), Some(0));
-        on_event(&mut health, 10, None, EventKind::Fault { fault: Fault::Cut { a: b, b: a } });
+        on_event(&mut health, 10, None, EventKind::Fault { fault: Fault::Cut(Cut { a: b, b: a }) });
         assert_eq!(health.fault_free_since(a, b), None);
         assert_eq!(health.fault_free_since(a, c), Some(0));
-        on_event(&mut health, 20, None, EventKind::Fault { fault: Fault::Repair { a, b } });
+        on_event(&mut health, 20, None, EventKind::Fault { fault: Fault::Repair(Repair { a, b }) });
         assert_eq!(health.fault_free_since(b, a), Some(20));
-        on_event(&mut health, 30, None, EventKind::Fault { fault: Fault::PowerLoss { node: c } });
+        on_event(
+            &mut health,
+            30,
+            None,
+            EventKind::Fault { fault: Fault::PowerLoss(PowerLoss { node: c }) },
+        );
         assert_eq!(health.fault_free_since(a, c), None);
         on_event(&mut health, 35, None, EventKind::Healed);
         assert_eq!(health.fault_free_since(a, c), None, "it has not started yet");
@@ -217,18 +221,18 @@ mod tests {
         let fault = |at_ms, fault, health: &mut LinkHealth| {
             health.on_event(&Event { at_ms, node: None, kind: EventKind::Fault { fault } });
         };
-        fault(10, Fault::Pause { node }, &mut health);
+        fault(10, Fault::Pause(Pause { node }), &mut health);
         assert_eq!(
             (health.fault_free_since(a, b), health.fault_free_since(a, Node(2))),
             (None, Some(0))
         );
-        fault(20, Fault::Resume { node, clock: ClockWhilePaused::Frozen }, &mut health);
+        fault(20, Fault::Resume(Resume { node, clock: ClockWhilePaused::Frozen }), &mut health);
         assert_eq!(health.fault_free_since(a, b), Some(20));
-        fault(30, Fault::Pause { node }, &mut health);
+        fault(30, Fault::Pause(Pause { node }), &mut health);
         health.on_event(&Event { at_ms: 40, node: None, kind: EventKind::Healed });
         assert_eq!(health.fault_free_since(a, b), Some(40));
-        fault(50, Fault::Pause { node }, &mut health);
-        fault(60, Fault::PowerLoss { node }, &mut health);
+        fault(50, Fault::Pause(Pause { node }), &mut health);
+        fault(60, Fault::PowerLoss(PowerLoss { node }), &mut health);
         health.on_event(&Event {
             at_ms: 70,
             node: Some(node),
@@ -258,9 +262,9 @@ mod tests {
             Some(5),
             "a loss without a fault is no excuse"
         );
-        on_event(&mut health, 9, None, EventKind::Fault { fault: Fault::Cut { a, b } });
+        on_event(&mut health, 9, None, EventKind::Fault { fault: Fault::Cut(Cut { a, b }) });
         assert_eq!(health.healthy_since(a, b, &bounds), None);
-        on_event(&mut health, 11, None, EventKind::Fault { fault: Fault::Repair { a, b } });
+        on_event(&mut health, 11, None, EventKind::Fault { fault: Fault::Repair(Repair { a, b }) });
         assert_eq!(health.healthy_since(a, b, &bounds), Some(11 + bounds.reconnect_ms));
         on_event(&mut health, 12, Some(a), connected(b));
         on_event(&mut health, 13, Some(b), connected(a));

@@ -120,6 +120,7 @@ mod tests {
     use super::super::harness::{CALLER, Harness, assert_violates, granted, lock, made};
     use super::*;
     use crate::event::LockEnd;
+    use crate::fault::{Pause, Resume};
     use crate::plan::{ClockWhilePaused, Fault};
 
     fn harness() -> Harness {
@@ -174,9 +175,9 @@ mod tests {
         );
         let mut paused = harness();
         let node = CALLER;
-        paused.inject(500, Fault::Pause { node });
+        paused.inject(500, Fault::Pause(Pause { node }));
         assert_eq!(paused.on_view(90_000, &[]), Ok(()), "a paused process cannot notice");
-        paused.inject(90_000, Fault::Resume { node, clock: ClockWhilePaused::Ran });
+        paused.inject(90_000, Fault::Resume(Resume { node, clock: ClockWhilePaused::Ran }));
         assert_eq!(paused.on_view(91_000, &[]), Ok(()));
         assert_violates(paused.on_view(92_000, &[]), "beyond its timeout");
     }

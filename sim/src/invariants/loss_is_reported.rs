@@ -76,6 +76,7 @@ fn store_delay_ms(call: CallId, context: &CheckContext<'_>) -> u64 {
 mod tests {
     use super::super::harness::{CALLER, Harness, assert_violates, hold};
     use super::*;
+    use crate::fault::{Pause, Resume};
     use crate::plan::{ClockWhilePaused, Fault};
 
     #[test]
@@ -91,10 +92,10 @@ mod tests {
         );
         assert_eq!(harness.on_tick(90, &[hold(0, CALLER, true)]), Ok(()));
         let node = CALLER;
-        harness.inject(100, Fault::Pause { node });
+        harness.inject(100, Fault::Pause(Pause { node }));
         assert_eq!(harness.on_tick(200, &lost), Ok(()));
         assert_eq!(harness.on_tick(90_000, &lost), Ok(()), "a paused process cannot be notified");
-        harness.inject(90_000, Fault::Resume { node, clock: ClockWhilePaused::Ran });
+        harness.inject(90_000, Fault::Resume(Resume { node, clock: ClockWhilePaused::Ran }));
         assert_eq!(harness.on_tick(90_000 + tolerance, &lost), Ok(()));
         assert_violates(harness.on_tick(90_001 + tolerance, &lost), "was not notified");
     }

@@ -4,7 +4,7 @@
 use super::scrapes::{ScrapeEvent, Scrapes, metrics_plan};
 use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{Event, EventKind};
-use crate::plan::Fault;
+use crate::fault::Effect;
 use crate::world::NodeView;
 
 /// Checks the time of every scrape.
@@ -19,7 +19,9 @@ impl Invariant for MetricsDeadline {
     }
 
     fn on_event(&mut self, event: &Event, context: &CheckContext<'_>) -> CheckResult {
-        if let EventKind::Fault { fault: Fault::PowerLoss { node } } = event.kind {
+        if let EventKind::Fault { fault } = &event.kind
+            && let Effect::NodeFails { node } = fault.effect()
+        {
             self.scrapes.forget(node);
         }
         let ScrapeEvent::Completed(node, scrape, collected, _) =
@@ -59,6 +61,8 @@ mod tests {
     use super::super::harness::{CALLER, Harness, assert_violates};
     use super::super::scrapes::harness::{completed, metrics, requested, started};
     use super::*;
+    use crate::fault::PowerLoss;
+    use crate::plan::Fault;
 
     fn harness() -> Harness {
         let mut harness = Harness::with_metrics(MetricsDeadline::default(), metrics());
@@ -77,7 +81,7 @@ mod tests {
         assert_eq!(harness().on_view(due, &[]), Ok(()));
         assert_violates(harness().on_view(due + 1, &[]), "no response came by its deadline");
         let mut crashed = harness();
-        crashed.inject(1_001, Fault::PowerLoss { node: CALLER });
+        crashed.inject(1_001, Fault::PowerLoss(PowerLoss { node: CALLER }));
         assert_eq!(crashed.on_view(due + 1, &[]), Ok(()), "the scrape has ended with its process");
     }
 }

@@ -61,6 +61,7 @@ fn describe(hold: &HoldView) -> String {
 mod tests {
     use super::super::harness::{CALLEE, CALLER, Harness, assert_violates, hold, lock, made};
     use super::*;
+    use crate::fault::{Pause, Resume};
     use crate::plan::{ClockWhilePaused, Fault};
 
     fn harness() -> Harness {
@@ -97,8 +98,8 @@ mod tests {
             let mut harness =
                 Harness::new(MutualExclusion::default(), vec![load.clone(), load.clone()]);
             harness.feed([(1, CALLER, made(0, &load))]);
-            harness.inject(2, Fault::Pause { node });
-            harness.inject(3, Fault::Resume { node, clock });
+            harness.inject(2, Fault::Pause(Pause { node }));
+            harness.inject(3, Fault::Resume(Resume { node, clock }));
             harness
         };
         assert_eq!(after(ClockWhilePaused::Frozen).on_tick(9, &both), Ok(()));

@@ -122,6 +122,7 @@ mod tests {
         CALLEE, CALLER, Harness, LATE, assert_violates, ended_lock, hold, views,
     };
     use super::*;
+    use crate::fault::{Pause, Resume};
     use crate::lock::GrantView;
     use crate::plan::{ClockWhilePaused, Fault, Node};
 
@@ -189,8 +190,8 @@ mod tests {
             EventKind::LockRequested { call, resources, write, timeout_ms },
         )]);
         let node: Node = CALLER;
-        harness.inject(2, Fault::Pause { node });
-        harness.inject(3, Fault::Resume { node, clock: ClockWhilePaused::Frozen });
+        harness.inject(2, Fault::Pause(Pause { node }));
+        harness.inject(3, Fault::Resume(Resume { node, clock: ClockWhilePaused::Frozen }));
         assert_eq!(harness.on_tick(9, &[hold(0, CALLER, true)]), Ok(()));
         assert_eq!(harness.on_view(9, &no_grants), Ok(()));
     }

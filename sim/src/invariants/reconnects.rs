@@ -4,7 +4,8 @@
 use grid::ConnectionState;
 
 use super::{CheckContext, CheckResult, Invariant};
-use crate::world::{NodeView, node_of};
+use crate::node::node_of;
+use crate::world::NodeView;
 
 /// Checks the time without a connection.
 #[derive(Debug)]
@@ -44,6 +45,7 @@ impl Invariant for Reconnects {
 mod tests {
     use super::super::harness::{CALLEE, CALLER, Harness, LATE, assert_violates, views};
     use super::*;
+    use crate::fault::{Cut, Repair};
     use crate::plan::Fault;
 
     #[test]
@@ -55,9 +57,9 @@ mod tests {
         let bound = harness.bounds().reconnect_ms;
         assert_eq!(harness.on_view(bound, &views), Ok(()));
         assert_violates(harness.on_view(bound + 1, &views), "node-0 is not connected to node-1");
-        harness.inject(LATE, Fault::Cut { a: CALLER, b: CALLEE });
+        harness.inject(LATE, Fault::Cut(Cut { a: CALLER, b: CALLEE }));
         assert_eq!(harness.on_view(2 * LATE, &views), Ok(()));
-        harness.inject(2 * LATE, Fault::Repair { a: CALLER, b: CALLEE });
+        harness.inject(2 * LATE, Fault::Repair(Repair { a: CALLER, b: CALLEE }));
         assert_eq!(harness.on_view(2 * LATE + bound, &views), Ok(()));
         assert_violates(
             harness.on_view(2 * LATE + bound + 1, &views),

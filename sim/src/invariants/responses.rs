@@ -131,6 +131,7 @@ mod tests {
         CALLEE, CALLER, Harness, LATE, assert_violates, ended, made, request, stream,
     };
     use super::*;
+    use crate::fault::Cut;
     use crate::plan::Fault;
 
     #[expect(clippy::needless_pass_by_value, reason = "the callers construct it in place")]
@@ -196,7 +197,7 @@ mod tests {
         assert_eq!(ends(load.clone(), Outcome::Cancelled), Ok(()));
         let mut partitioned = Harness::new(Responses::default(), vec![load.clone(), load.clone()]);
         partitioned.feed([(LATE, CALLER, made(0, &load)), (LATE, CALLER, made(1, &load))]);
-        partitioned.inject(LATE + 1, Fault::Cut { a: CALLER, b: CALLEE });
+        partitioned.inject(LATE + 1, Fault::Cut(Cut { a: CALLER, b: CALLEE }));
         partitioned.feed([
             (LATE + 2, CALLER, ended(0, silent())),
             (LATE + 2, CALLER, ended(1, Outcome::Disconnected)),

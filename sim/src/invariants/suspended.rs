@@ -8,7 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::{CallId, Event, EventKind};
-use crate::plan::{ClockWhilePaused, Fault, Node};
+use crate::fault::Effect;
+use crate::plan::{ClockWhilePaused, Node};
 
 /// Tracks paused nodes and exempt locks.
 #[derive(Debug, Default)]
@@ -32,20 +33,21 @@ impl SuspendedHolders {
             (EventKind::LockFailed { call, .. } | EventKind::LockEnded { call, .. }, _) => {
                 self.open.remove(call);
             }
-            (EventKind::Fault { fault: Fault::Pause { node } }, _) => {
-                self.paused.insert(*node);
-            }
-            (EventKind::Fault { fault: Fault::PowerLoss { node } }, _) => {
-                self.paused.remove(node);
-            }
-            (EventKind::Fault { fault: Fault::Resume { node, clock } }, _) => {
-                self.resume(*node, *clock, event.at_ms);
-            }
+            (EventKind::Fault { fault }, _) => self.on_effect(fault.effect(), event.at_ms),
             (EventKind::Healed, _) => {
                 for node in self.paused.clone() {
                     self.resume(node, ClockWhilePaused::Ran, event.at_ms);
                 }
             }
+            _ => {}
+        }
+    }
+
+    fn on_effect(&mut self, effect: Effect, at: u64) {
+        match effect {
+            Effect::ProcessPauses { node } => drop(self.paused.insert(node)),
+            Effect::ProcessResumes { node, clock } => self.resume(node, clock, at),
+            Effect::NodeFails { node } => drop(self.paused.remove(&node)),
             _ => {}
         }
     }
@@ -80,6 +82,8 @@ impl SuspendedHolders {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault::{Pause, Resume};
+    use crate::plan::Fault;
 
     #[test]
     fn only_locks_over_which_the_clocks_were_frozen_are_exempt() {
@@ -96,15 +100,24 @@ mod tests {
         };
         let fault = |fault| EventKind::Fault { fault };
         on_event(&mut suspended, requested(0));
-        on_event(&mut suspended, fault(Fault::Pause { node }));
+        on_event(&mut suspended, fault(Fault::Pause(Pause { node })));
         assert!(suspended.is_paused(node));
-        on_event(&mut suspended, fault(Fault::Resume { node, clock: ClockWhilePaused::Ran }));
+        on_event(
+            &mut suspended,
+            fault(Fault::Resume(Resume { node, clock: ClockWhilePaused::Ran })),
+        );
         assert!(!suspended.is_exempt(0), "its clocks ran");
         assert_eq!((suspended.is_paused(node), suspended.resumed_at(node)), (false, Some(7)));
-        on_event(&mut suspended, fault(Fault::Resume { node, clock: ClockWhilePaused::Frozen }));
+        on_event(
+            &mut suspended,
+            fault(Fault::Resume(Resume { node, clock: ClockWhilePaused::Frozen })),
+        );
         assert!(!suspended.is_exempt(0), "it was not paused");
-        on_event(&mut suspended, fault(Fault::Pause { node }));
-        on_event(&mut suspended, fault(Fault::Resume { node, clock: ClockWhilePaused::Frozen }));
+        on_event(&mut suspended, fault(Fault::Pause(Pause { node })));
+        on_event(
+            &mut suspended,
+            fault(Fault::Resume(Resume { node, clock: ClockWhilePaused::Frozen })),
+        );
         on_event(&mut suspended, requested(1));
         assert!(suspended.is_exempt(0));
         assert!(!suspended.is_exempt(1), "it was requested later");

@@ -1,9 +1,9 @@
 //! Changes of users, policies and mappings: a node performs one, and records its result.
 
 use crate::event::{CallId, EventKind, IamEvent, ItemRecord};
+use crate::host::Host;
 use crate::iam;
 use crate::plan::{ChangePlan, ItemChange};
-use crate::world::Host;
 
 /// Performs a change, as the plan says.
 pub(super) async fn change(call: CallId, plan: ChangePlan, host: Host) {

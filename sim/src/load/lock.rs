@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use super::sleep_ms;
 use crate::event::{CallId, EventKind, LockEnd, LockFailure, LossNotice, StoreOp, StoreResult};
+use crate::host::Host;
 use crate::lock::{BoxFuture, HeldLock, LockRequest, source_of};
 use crate::plan::{ForcePlan, LockPlan, PlannedLockEnd, resource_name};
-use crate::world::Host;
 
 /// Requests a lock, holds it, and releases it, as the plan says.
 pub(super) async fn perform(call: CallId, plan: LockPlan, host: Host) {

@@ -3,15 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use grid::sync::{Mutex, MutexGuard};
 use grid::time::{Clock, Instant};
 
 use super::{BoxFuture, HeldLock, LockClient, LockRequest};
 use crate::event::LockFailure;
-use crate::world::{Host, Software};
+use crate::host::{Host, Software};
 
 /// The flaw of the locks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +60,7 @@ impl Fake {
     }
 
     fn table(&self) -> MutexGuard<'_, GrantTable> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock()
     }
 
     fn lease_ms(&self) -> u64 {
@@ -84,6 +85,7 @@ impl Fake {
     }
 
     /// Refreshes a lock. Returns whether it is still held.
+    #[must_use]
     fn refresh(&self, token: u64, now_ms: u64) -> bool {
         let until = now_ms + self.lease_ms();
         let mut table = self.table();
@@ -105,9 +107,9 @@ impl Software for FakeSoftware {
 /// The parts of a host that the fake needs, without its manager.
 #[derive(Clone)]
 struct HostHandle {
-    clock: crate::world::NodeClock,
+    clock: crate::clock::NodeClock,
     recorder: crate::recorder::NodeRecorder,
-    gate: crate::world::Gate,
+    gate: crate::gate::Gate,
 }
 
 impl HostHandle {
@@ -185,8 +187,7 @@ impl FakeLock {
                 {
                     return;
                 }
-                *guard.valid_until.lock().expect("no thread panics while it holds the mutex") =
-                    Self::lease_end(&guard.fake, sent);
+                *guard.valid_until.lock() = Self::lease_end(&guard.fake, sent);
             }
         });
         guard
@@ -209,7 +210,7 @@ impl HeldLock for FakeLock {
         if self.is_released.load(Ordering::Relaxed) {
             return Instant::default();
         }
-        *self.valid_until.lock().expect("no thread panics while it holds the mutex")
+        *self.valid_until.lock()
     }
 
     fn lost(&self) -> BoxFuture<()> {
@@ -218,7 +219,7 @@ impl HeldLock for FakeLock {
         }
         let (clock, until) = (self.host.clock.clone(), Arc::clone(&self.valid_until));
         Box::pin(async move {
-            while clock.now() < *until.lock().expect("no thread panics while it holds the mutex") {
+            while clock.now() < *until.lock() {
                 tokio::time::sleep(RETRY_INTERVAL).await;
             }
         })

@@ -7,12 +7,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use grid::sync::{Mutex, MutexGuard};
+
+use crate::clock::NodeClock;
 use crate::event::CallId;
 use crate::plan::{LockPlan, Node};
-use crate::world::NodeClock;
 
 use super::HeldLock;
 
@@ -55,7 +57,7 @@ pub struct HoldView {
 
 impl Holds {
     fn all(&self) -> MutexGuard<'_, BTreeMap<CallId, Hold>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Adds a lock that was granted.

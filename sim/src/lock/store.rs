@@ -6,7 +6,9 @@
 //! [B54]: crate::rules#b54
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use grid::sync::{Mutex, MutexGuard};
 
 /// The registers. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -29,7 +31,7 @@ pub struct StaleToken {
 
 impl Store {
     fn registers(&self) -> MutexGuard<'_, BTreeMap<u8, Register>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Reads the register of `resource`.

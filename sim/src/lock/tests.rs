@@ -3,6 +3,7 @@
 
 use super::fake::{Fake, Flaw};
 use crate::event::{EventKind, LockEnd, LossNotice};
+use crate::fault::{Pause, PowerLoss, Restart, Resume};
 use crate::plan::{ClockWhilePaused, Fault, Load, LockPlan, LocksPlan, Node, Plan, PlannedLockEnd};
 use crate::run::{Run, run_with};
 
@@ -56,7 +57,7 @@ fn holder_events(run: &Run) -> Vec<(u64, &EventKind)> {
 
 fn paused(clock: ClockWhilePaused) -> Vec<(u64, Fault)> {
     let node = HOLDER;
-    vec![(2_000, Fault::Pause { node }), (9_000, Fault::Resume { node, clock })]
+    vec![(2_000, Fault::Pause(Pause { node })), (9_000, Fault::Resume(Resume { node, clock }))]
 }
 
 #[test]
@@ -96,7 +97,7 @@ fn b54_store_refuses_a_holder_that_was_suspended_with_its_clock() {
 
 #[test]
 fn b51_each_flaw_of_locks_violates_an_invariant() {
-    let crash = vec![(2_000, Fault::PowerLoss { node: HOLDER })];
+    let crash = vec![(2_000, Fault::PowerLoss(PowerLoss { node: HOLDER }))];
     let ran = paused(ClockWhilePaused::Ran);
     let cases = [
         (Flaw::ExpiresEarly, &ran, "mutual_exclusion"),
@@ -127,8 +128,8 @@ fn b51_each_flaw_of_locks_violates_an_invariant() {
 #[test]
 fn run_with_locks_is_deterministic() {
     let mut faults = paused(ClockWhilePaused::Ran);
-    faults.push((9_500, Fault::PowerLoss { node: Node(1) }));
-    faults.push((10_000, Fault::Restart { node: Node(1) }));
+    faults.push((9_500, Fault::PowerLoss(PowerLoss { node: Node(1) })));
+    faults.push((10_000, Fault::Restart(Restart { node: Node(1) })));
     let digest = || run(&plan(&faults), Flaw::None).digest();
     assert_eq!(digest(), digest());
 }

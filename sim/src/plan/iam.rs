@@ -1,7 +1,5 @@
 //! Users, policies and mappings in a plan: their store, and one change of one item.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 use super::{Node, WAIT_MS_MAX};
@@ -43,16 +41,6 @@ pub enum ItemChange {
     Delete,
 }
 
-/// Why a pool is unusable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outage {
-    /// It reports that it is not initialised yet.
-    NotInitialised,
-    /// It reports that it is offline.
-    Unavailable,
-}
-
 /// Maximum number of pools of one node.
 pub(super) const POOLS_MAX: u8 = 3;
 
@@ -86,15 +74,6 @@ impl ChangePlan {
             return Err(format!("{} cannot change item {}", self.on, self.item));
         }
         Ok(())
-    }
-}
-
-impl fmt::Display for Outage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotInitialised => "not initialised",
-            Self::Unavailable => "unavailable",
-        })
     }
 }
 

@@ -11,13 +11,11 @@ use crate::event::{
     CallId, CallKind, Event, EventKind, HandlerEnd, LockEnd, LockFailure, MessageSummary, Outcome,
     SocketId,
 };
-use crate::plan::{Fault, Node, Plan};
+use crate::fault::Effect;
+use crate::plan::{Node, Plan};
 
 use super::fault_spans::{self, FaultSpan};
-use super::is_violation;
-
-/// Index of an event in the trace.
-pub(super) type EventIndex = usize;
+use super::{EventIndex, is_violation};
 
 /// The items to draw.
 #[derive(Debug, Serialize)]
@@ -348,21 +346,28 @@ fn state_spans(events: &[Event]) -> Vec<StateSpan> {
     let mut state_spans: Vec<StateSpan> = Vec::new();
     let mut current: BTreeMap<(Node, Node), usize> = BTreeMap::new();
     for (index, event) in events.iter().enumerate() {
-        match (&event.kind, event.node) {
-            (&EventKind::State { remote, .. }, Some(node)) => {
-                let before = current.insert((node, remote), state_spans.len());
-                if let Some(before) = before {
-                    state_spans[before].end = Some(index);
-                }
-                state_spans.push(StateSpan { node, remote, start: index, end: None });
+        if let (&EventKind::State { remote, .. }, Some(node)) = (&event.kind, event.node) {
+            let before = current.insert((node, remote), state_spans.len());
+            if let Some(before) = before {
+                state_spans[before].end = Some(index);
             }
-            (EventKind::Started { .. }, Some(node))
-            | (&EventKind::Fault { fault: Fault::PowerLoss { node } }, _) => {
-                let gone = current.extract_if(.., |(at, _), _| *at == node);
-                gone.for_each(|(_, span)| state_spans[span].end = Some(index));
-            }
-            _ => {}
+            state_spans.push(StateSpan { node, remote, start: index, end: None });
+        } else if let Some(node) = replaced_process(event) {
+            let gone = current.extract_if(.., |(at, _), _| *at == node);
+            gone.for_each(|(_, span)| state_spans[span].end = Some(index));
         }
     }
     state_spans
+}
+
+/// Returns the node whose process starts or fails with this event.
+fn replaced_process(event: &Event) -> Option<Node> {
+    match &event.kind {
+        EventKind::Started { .. } => event.node,
+        EventKind::Fault { fault } => match fault.effect() {
+            Effect::NodeFails { node } => Some(node),
+            _ => None,
+        },
+        _ => None,
+    }
 }

@@ -3,9 +3,10 @@
 use serde::Serialize;
 
 use crate::event::{Event, EventKind};
+use crate::fault::SpanChange;
 use crate::plan::{Fault, Node, Plan};
 
-use super::diagram::EventIndex;
+use super::EventIndex;
 
 /// The kind of a span in which a process is paused: it is not off, and resumes.
 const PAUSE: &str = "pause";
@@ -53,31 +54,25 @@ pub(super) fn fault_spans(plan: &Plan, events: &[Event]) -> Vec<FaultSpan> {
 }
 
 fn on_fault(fault_spans: &mut Vec<FaultSpan>, fault: &Fault, index: EventIndex) {
-    let (nodes, off) = match *fault {
-        Fault::Cut { a, b } | Fault::Hold { a, b } | Fault::Slow { a, b, .. } => {
-            (vec![a, b], false)
-        }
-        Fault::CutOneWay { from, to } => (vec![from, to], false),
-        Fault::PowerLoss { node } => {
-            end(fault_spans, index, |span| span.kind == PAUSE && span.nodes == [node]);
-            (vec![node], true)
-        }
-        Fault::Pause { node } => (vec![node], true),
-        Fault::Resume { node, .. } => {
-            return end(fault_spans, index, |span| span.kind == PAUSE && span.nodes == [node]);
-        }
-        Fault::Repair { a, b } => {
+    let is_pause = |span: &FaultSpan, node| span.kind == PAUSE && span.nodes == [node];
+    let (nodes, off) = match fault.span() {
+        SpanChange::None => return,
+        SpanChange::LinkFails(a, b) => (vec![a, b], false),
+        SpanChange::LinkRecovers(a, b) => {
             let link = |span: &FaultSpan| span.nodes.contains(&a) && span.nodes.contains(&b);
             return end(fault_spans, index, |span| !span.off && link(span));
         }
-        Fault::Restart { node } => {
+        SpanChange::NodeStops(node) => {
+            end(fault_spans, index, |span| is_pause(span, node));
+            (vec![node], true)
+        }
+        SpanChange::NodeStarts(node) => {
             return end(fault_spans, index, |span| span.off && span.nodes == [node]);
         }
-        Fault::Skew { .. }
-        | Fault::Drift { .. }
-        | Fault::Bounce { .. }
-        | Fault::PoolDown { .. }
-        | Fault::PoolUp { .. } => return,
+        SpanChange::ProcessPauses(node) => (vec![node], true),
+        SpanChange::ProcessResumes(node) => {
+            return end(fault_spans, index, |span| is_pause(span, node));
+        }
     };
     let kind = fault.kind();
     // The same fault again replaces the first; the two do not overlap.

@@ -3,6 +3,7 @@
 use crate::event::{
     CallKind, ConnectionState, Event, EventKind, HandlerEnd, MessageSummary, Outcome,
 };
+use crate::fault::{Cut, CutOneWay, PowerLoss, Repair, Restart, Slow};
 use crate::plan::{Cluster, Fault, LimitsPlan, Node, Plan};
 
 use super::diagram::{Arrow, BarSide, Diagram, Tone};
@@ -158,7 +159,7 @@ fn state_lasts_until_the_next_or_until_its_process_restarts() {
         at(2, 0, state(ConnectionState::Connected)),
         at(3, 0, EventKind::Started { incarnation: 2 }),
         at(4, 0, state(ConnectionState::Connecting)),
-        fault(5, Fault::PowerLoss { node: Node(0) }),
+        fault(5, Fault::PowerLoss(PowerLoss { node: Node(0) })),
     ];
     let ends: Vec<_> = diagram(&trace).states.iter().map(|span| (span.start, span.end)).collect();
     assert_eq!(ends, [(0, Some(2)), (1, None), (2, Some(3)), (4, Some(5))]);
@@ -170,15 +171,15 @@ fn fault_lasts_until_an_event_ends_it() {
     let mut plan = plan();
     plan.cluster.late = vec![(Node(2), 6)];
     let trace = [
-        fault(0, Fault::Cut { a, b }),
-        fault(1, Fault::Slow { a, b, ms: 5 }),
-        fault(2, Fault::Slow { a, b, ms: 9 }),
-        fault(3, Fault::Repair { a: b, b: a }),
-        fault(4, Fault::PowerLoss { node: b }),
-        fault(5, Fault::CutOneWay { from: b, to: a }),
+        fault(0, Fault::Cut(Cut { a, b })),
+        fault(1, Fault::Slow(Slow { a, b, ms: 5 })),
+        fault(2, Fault::Slow(Slow { a, b, ms: 9 })),
+        fault(3, Fault::Repair(Repair { a: b, b: a })),
+        fault(4, Fault::PowerLoss(PowerLoss { node: b })),
+        fault(5, Fault::CutOneWay(CutOneWay { from: b, to: a })),
         at(6, 2, EventKind::Started { incarnation: 1 }),
         Event { at_ms: 7, node: None, kind: EventKind::Healed },
-        fault(8, Fault::Restart { node: b }),
+        fault(8, Fault::Restart(Restart { node: b })),
     ];
     let fault_spans = Diagram::of(&plan, &trace).faults;
     let shape = |span: &FaultSpan| (span.kind, span.start, span.end);

@@ -17,6 +17,7 @@ use super::history::{CallHistory, History, dialer_first};
 use super::{Scenario, add_steady_requests, new_plan, sort, two_nodes};
 use crate::bounds::Bounds;
 use crate::event::{ConnectionState, Event, Outcome};
+use crate::fault::{PowerLoss, Restart, Skew};
 use crate::invariants::CheckResult;
 use crate::plan::{Fault, Node, Plan};
 
@@ -40,17 +41,18 @@ fn plan(seed: u64) -> Plan {
     let sign = if rng.random_bool(0.5) { 1 } else { -1 };
     // Also wrong relative to the imprecise node, whose error is in the other direction or smaller.
     let skew = sign * rng.random_range(450_000..3_600_000);
-    plan.faults.push((0, Fault::Skew { node: imprecise, ms: rng.random_range(-145_000..145_000) }));
+    plan.faults
+        .push((0, Fault::Skew(Skew { node: imprecise, ms: rng.random_range(-145_000..145_000) })));
     if rng.random_bool(0.5) {
-        plan.faults.push((0, Fault::Skew { node: skewed, ms: skew }));
+        plan.faults.push((0, Fault::Skew(Skew { node: skewed, ms: skew })));
     } else {
         let at = rng.random_range(3_000..5_000);
-        plan.faults.push((at, Fault::Skew { node: skewed, ms: skew }));
-        plan.faults.push((at + 500, Fault::PowerLoss { node: skewed }));
-        plan.faults.push((at + 1_000, Fault::Restart { node: skewed }));
+        plan.faults.push((at, Fault::Skew(Skew { node: skewed, ms: skew })));
+        plan.faults.push((at + 500, Fault::PowerLoss(PowerLoss { node: skewed })));
+        plan.faults.push((at + 1_000, Fault::Restart(Restart { node: skewed })));
     }
     let corrected = rng.random_range(18_000..28_000);
-    plan.faults.push((corrected, Fault::Skew { node: skewed, ms: 0 }));
+    plan.faults.push((corrected, Fault::Skew(Skew { node: skewed, ms: 0 })));
     add_steady_requests(&mut plan, &mut rng, 400);
     sort(&mut plan);
     plan
@@ -59,13 +61,13 @@ fn plan(seed: u64) -> Plan {
 fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
     let is_skewed = |fault: &Fault| match *fault {
-        Fault::Skew { node, ms } if ms.abs() > SKEW_MAX_MS => Some(node),
+        Fault::Skew(Skew { node, ms }) if ms.abs() > SKEW_MAX_MS => Some(node),
         _ => None,
     };
     let skewed = plan.faults.iter().find_map(|(_, fault)| is_skewed(fault));
     let skewed = skewed.ok_or("the plan lacks a wrong clock")?;
     let mut corrected = plan.faults.iter().filter_map(|(at, fault)| match fault {
-        Fault::Skew { node, ms: 0 } if *node == skewed => Some(*at),
+        Fault::Skew(Skew { node, ms: 0 }) if *node == skewed => Some(*at),
         _ => None,
     });
     let corrected = corrected.next().ok_or("the plan does not correct the clock")?;

@@ -14,6 +14,7 @@ use super::history::{History, fault_at};
 use super::{Scenario, add_steady_requests, new_plan, sort, two_nodes};
 use crate::bounds::Bounds;
 use crate::event::{Event, Outcome};
+use crate::fault::{Cut, Repair};
 use crate::invariants::CheckResult;
 use crate::plan::{Fault, Node, Plan};
 
@@ -39,9 +40,9 @@ fn plan(seed: u64) -> Plan {
     let (a, b) = two_nodes(&mut rng, NODES);
     let mut at = rng.random_range(3_000..5_000);
     while at < REPAIRED_MS - 5_000 {
-        plan.faults.push((at, Fault::Cut { a, b }));
+        plan.faults.push((at, Fault::Cut(Cut { a, b })));
         at += rng.random_range(1_500..5_000);
-        plan.faults.push((at, Fault::Repair { a, b }));
+        plan.faults.push((at, Fault::Repair(Repair { a, b })));
         at += rng.random_range(1_000..4_000);
     }
     add_steady_requests(&mut plan, &mut rng, 400);
@@ -51,9 +52,9 @@ fn plan(seed: u64) -> Plan {
 
 fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
-    let first = fault_at(plan, |fault| matches!(fault, Fault::Cut { .. }))?;
+    let first = fault_at(plan, |fault| matches!(fault, Fault::Cut(_)))?;
     let ends = plan.faults.iter().find_map(|(_, fault)| match fault {
-        Fault::Cut { a, b } => Some((*a, *b)),
+        Fault::Cut(Cut { a, b }) => Some((*a, *b)),
         _ => None,
     });
     let (a, b) = ends.ok_or("the plan lacks a cut")?;

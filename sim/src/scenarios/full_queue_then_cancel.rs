@@ -12,6 +12,7 @@ use super::history::{CallHistory, History, fault_at};
 use super::{Scenario, new_plan, small_request, sort, two_nodes};
 use crate::bounds::Bounds;
 use crate::event::{Event, HandlerEnd, Outcome, StreamSide};
+use crate::fault::{Hold, Repair};
 use crate::invariants::CheckResult;
 use crate::plan::{
     CAPACITIES, Fault, Load, Node, Plan, PlannedHandlerEnd, RequestPlan, StreamPlan,
@@ -49,8 +50,8 @@ fn plan(seed: u64) -> Plan {
     let (from, to) = two_nodes(&mut rng, 2);
     let held = rng.random_range(3_000..4_000);
     let cancelled = held + rng.random_range(1_000..1_500);
-    plan.faults.push((held, Fault::Hold { a: from, b: to }));
-    plan.faults.push((cancelled + 500, Fault::Repair { a: from, b: to }));
+    plan.faults.push((held, Fault::Hold(Hold { a: from, b: to })));
+    plan.faults.push((cancelled + 500, Fault::Repair(Repair { a: from, b: to })));
     for _ in 0..CALLS {
         let at = held - 200 - rng.random_range(0..100);
         let cancel_after_ms = u32::try_from(cancelled - at).ok();
@@ -88,8 +89,8 @@ fn stream(from: Node, to: Node) -> StreamPlan {
 
 fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
-    let held = fault_at(plan, |fault| matches!(fault, Fault::Hold { .. }))?;
-    let repaired = fault_at(plan, |fault| matches!(fault, Fault::Repair { .. }))?;
+    let held = fault_at(plan, |fault| matches!(fault, Fault::Hold(_)))?;
+    let repaired = fault_at(plan, |fault| matches!(fault, Fault::Repair(_)))?;
     history.must_stay_connected(Node(0), Node(1), CONNECTED_MS, plan.duration_ms)?;
     must_be_full(&history, held, repaired)?;
     let limit = repaired + bounds.round_trip_ms + BACKLOG_MS;

@@ -16,6 +16,7 @@ use super::history::{CallHistory, History, dialer_first, fault_at};
 use super::{Scenario, add_steady_requests, new_plan, small_request, sort, two_nodes};
 use crate::bounds::Bounds;
 use crate::event::{Event, HandlerEnd, Outcome, StreamSide};
+use crate::fault::{Cut, Hold, Repair};
 use crate::invariants::CheckResult;
 use crate::plan::{
     CAPACITIES, Fault, Load, Node, Plan, PlannedHandlerEnd, RequestPlan, StreamPlan,
@@ -54,10 +55,10 @@ fn plan(seed: u64) -> Plan {
     let (a, b) = two_nodes(&mut rng, NODES);
     let held = rng.random_range(12_000..14_000);
     let cut = held + rng.random_range(800..1_500);
-    plan.faults.push((held, Fault::Hold { a, b }));
-    plan.faults.push((cut, Fault::Cut { a, b }));
+    plan.faults.push((held, Fault::Hold(Hold { a, b })));
+    plan.faults.push((cut, Fault::Cut(Cut { a, b })));
     // Before the dead connection is detected: only the queue could delay the next one.
-    plan.faults.push((cut + rng.random_range(500..1_500), Fault::Repair { a, b }));
+    plan.faults.push((cut + rng.random_range(500..1_500), Fault::Repair(Repair { a, b })));
     for (from, to) in [(a, b), (b, a)] {
         for _ in 0..CALLS {
             let at = held - rng.random_range(0..100);
@@ -93,10 +94,10 @@ fn stream(rng: &mut SmallRng, from: Node, to: Node) -> StreamPlan {
 
 fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
-    let held = fault_at(plan, |fault| matches!(fault, Fault::Hold { .. }))?;
-    let cut = fault_at(plan, |fault| matches!(fault, Fault::Cut { .. }))?;
+    let held = fault_at(plan, |fault| matches!(fault, Fault::Hold(_)))?;
+    let cut = fault_at(plan, |fault| matches!(fault, Fault::Cut(_)))?;
     let ends = plan.faults.iter().find_map(|(_, fault)| match fault {
-        Fault::Cut { a, b } => Some(dialer_first(*a, *b)),
+        Fault::Cut(Cut { a, b }) => Some(dialer_first(*a, *b)),
         _ => None,
     });
     let (dialer, acceptor) = ends.ok_or("the plan lacks a cut")?;

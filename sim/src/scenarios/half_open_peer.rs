@@ -15,6 +15,7 @@ use super::history::{CallHistory, History, dialer_first, fault_at};
 use super::{Scenario, add_steady_requests, new_plan, small_request, sort, two_nodes};
 use crate::bounds::Bounds;
 use crate::event::{Event, Outcome};
+use crate::fault::{Cut, Repair};
 use crate::invariants::CheckResult;
 use crate::plan::{Fault, Load, Node, Plan};
 
@@ -42,8 +43,8 @@ fn plan(seed: u64) -> Plan {
     plan.cluster.limits.deadline_default_ms = Some(20_000);
     let (a, b) = two_nodes(&mut rng, NODES);
     let cut = rng.random_range(13_000..16_000);
-    plan.faults.push((cut, Fault::Cut { a, b }));
-    plan.faults.push((cut + rng.random_range(50..200), Fault::Repair { a, b }));
+    plan.faults.push((cut, Fault::Cut(Cut { a, b })));
+    plan.faults.push((cut + rng.random_range(50..200), Fault::Repair(Repair { a, b })));
     for (from, to) in [(a, b), (b, a)] {
         for at in (cut - BUSY_MS..cut + BUSY_MS).step_by(BUSY_INTERVAL_MS) {
             plan.load.push((at, Load::Request(small_request(from, to))));
@@ -56,10 +57,10 @@ fn plan(seed: u64) -> Plan {
 
 fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
-    let cut = fault_at(plan, |fault| matches!(fault, Fault::Cut { .. }))?;
-    fault_at(plan, |fault| matches!(fault, Fault::Repair { .. }))?;
+    let cut = fault_at(plan, |fault| matches!(fault, Fault::Cut(_)))?;
+    fault_at(plan, |fault| matches!(fault, Fault::Repair(_)))?;
     let ends = plan.faults.iter().find_map(|(_, fault)| match fault {
-        Fault::Cut { a, b } => Some(dialer_first(*a, *b)),
+        Fault::Cut(Cut { a, b }) => Some(dialer_first(*a, *b)),
         _ => None,
     });
     let (dialer, acceptor) = ends.ok_or("the plan lacks a cut")?;

@@ -10,6 +10,7 @@ use rand::RngExt;
 use super::iam_history::{Presence, Replicas, is_repair, last_fault, new_iam_plan};
 use super::{Scenario, history::fault_at, sort};
 use crate::event::{Event, EventKind, IamEvent, ItemRecord};
+use crate::fault::{Cut, Repair};
 use crate::invariants::CheckResult;
 use crate::plan::{ChangePlan, Fault, ItemChange, Load, Node, Plan};
 
@@ -35,8 +36,8 @@ fn plan(seed: u64) -> Plan {
     let cut = rng.random_range(4_000..6_000);
     let repaired = cut + rng.random_range(15_000..25_000);
     for (a, b) in pairs_across() {
-        plan.faults.push((cut, Fault::Cut { a, b }));
-        plan.faults.push((repaired, Fault::Repair { a, b }));
+        plan.faults.push((cut, Fault::Cut(Cut { a, b })));
+        plan.faults.push((repaired, Fault::Repair(Repair { a, b })));
     }
     let (put, delete) = (ItemChange::Put, ItemChange::Delete);
     let sides = [
@@ -61,7 +62,7 @@ fn pairs_across() -> impl Iterator<Item = (Node, Node)> {
 
 fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let replicas = Replicas::of(plan, events);
-    let cut = fault_at(plan, |fault| matches!(fault, Fault::Cut { .. }))?;
+    let cut = fault_at(plan, |fault| matches!(fault, Fault::Cut(_)))?;
     let repaired = last_fault(plan, is_repair)?;
     let before_repair = repaired - plan.cluster.tick_ms;
     for (item, is_put_there) in [(PUT_AND_DELETED, true), (DELETED_AND_PUT, false)] {

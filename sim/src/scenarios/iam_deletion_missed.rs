@@ -9,6 +9,7 @@ use rand::RngExt;
 use super::iam_history::{new_iam_plan, soon_limit_ms};
 use super::{Scenario, history::fault_at, sort};
 use crate::event::{Event, EventKind, IamEvent};
+use crate::fault::{PowerLoss, Restart};
 use crate::invariants::CheckResult;
 use crate::plan::{ChangePlan, Fault, ItemChange, Load, Node, Plan};
 
@@ -28,8 +29,8 @@ fn plan(seed: u64) -> Plan {
     let (mut plan, mut rng) = new_iam_plan("iam_deletion_missed", seed, NODES, 40_000);
     let node = Node(rng.random_range(0..NODES));
     let on = Node((node.0 + 1) % NODES);
-    plan.faults.push((rng.random_range(6_000..8_000), Fault::PowerLoss { node }));
-    plan.faults.push((rng.random_range(14_000..20_000), Fault::Restart { node }));
+    plan.faults.push((rng.random_range(6_000..8_000), Fault::PowerLoss(PowerLoss { node })));
+    plan.faults.push((rng.random_range(14_000..20_000), Fault::Restart(Restart { node })));
     for (item, change) in [(DELETED, ItemChange::Delete), (NEW, ItemChange::Put)] {
         let at = rng.random_range(9_000..12_000);
         plan.load.push((at, Load::Change(ChangePlan { on, item, change })));
@@ -39,10 +40,10 @@ fn plan(seed: u64) -> Plan {
 }
 
 fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
-    let is_restart = |fault: &Fault| matches!(fault, Fault::Restart { .. });
+    let is_restart = |fault: &Fault| matches!(fault, Fault::Restart(_));
     let restarted = fault_at(plan, is_restart)?;
     let node = plan.faults.iter().find_map(|(_, fault)| match fault {
-        Fault::Restart { node } => Some(*node),
+        Fault::Restart(Restart { node }) => Some(*node),
         _ => None,
     });
     let bound = restarted + soon_limit_ms(plan);

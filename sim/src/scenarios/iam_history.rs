@@ -167,5 +167,5 @@ pub(super) fn last_fault(plan: &Plan, is_match: impl Fn(&Fault) -> bool) -> Resu
 
 /// Returns whether this repairs a link.
 pub(super) fn is_repair(fault: &Fault) -> bool {
-    matches!(fault, Fault::Repair { .. })
+    matches!(fault, Fault::Repair(_))
 }

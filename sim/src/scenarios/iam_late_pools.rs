@@ -8,6 +8,7 @@ use rand::RngExt;
 use super::{Scenario, new_plan, sort};
 use crate::bounds::Bounds;
 use crate::event::{Event, EventKind, IamEvent};
+use crate::fault::{PoolDown, PoolUp};
 use crate::invariants::CheckResult;
 use crate::plan::{Fault, IamPlan, Node, Outage, Plan};
 
@@ -30,9 +31,9 @@ fn plan(seed: u64) -> Plan {
             let is_uninitialised = rng.random_bool(0.5);
             let reason =
                 if is_uninitialised { Outage::NotInitialised } else { Outage::Unavailable };
-            plan.faults.push((0, Fault::PoolDown { node, pool, reason }));
+            plan.faults.push((0, Fault::PoolDown(PoolDown { node, pool, reason })));
             let online = rng.random_range(1_000..20_000);
-            plan.faults.push((online, Fault::PoolUp { node, pool }));
+            plan.faults.push((online, Fault::PoolUp(PoolUp { node, pool })));
         }
     }
     sort(&mut plan);
@@ -43,7 +44,7 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let limit_ms = Bounds::of(plan).iam_load_ms;
     for node in (0..NODES).map(Node) {
         let ups = plan.faults.iter().filter_map(|(at, fault)| match fault {
-            Fault::PoolUp { node: owner, .. } if *owner == node => Some(*at),
+            Fault::PoolUp(PoolUp { node: owner, .. }) if *owner == node => Some(*at),
             _ => None,
         });
         let last = ups.max().ok_or("the plan has pools that come online")?;

@@ -10,6 +10,7 @@ use rand::RngExt;
 use super::iam_history::{Presence, Replicas, is_repair, last_fault, new_iam_plan};
 use super::{Scenario, history::fault_at, sort};
 use crate::event::Event;
+use crate::fault::{Cut, PoolDown, PoolUp, PowerLoss, Repair, Restart};
 use crate::invariants::CheckResult;
 use crate::plan::{ChangePlan, Fault, ItemChange, Load, Node, Outage, Plan};
 
@@ -30,31 +31,31 @@ fn plan(seed: u64) -> Plan {
     let node = Node(rng.random_range(0..NODES));
     let others = || (0..NODES).map(Node).filter(|other| *other != node);
     let on = Node((node.0 + 1) % NODES);
-    plan.faults.push((rng.random_range(4_000..6_000), Fault::PowerLoss { node }));
+    plan.faults.push((rng.random_range(4_000..6_000), Fault::PowerLoss(PowerLoss { node })));
     for (item, change) in [(DELETED, ItemChange::Delete), (NEW, ItemChange::Put)] {
         let at = rng.random_range(7_000..9_000);
         plan.load.push((at, Load::Change(ChangePlan { on, item, change })));
     }
     let starts_at = rng.random_range(12_000..14_000);
     let (pool, reason) = (rng.random_range(0..2), Outage::Unavailable);
-    plan.faults.push((starts_at, Fault::PoolDown { node, pool, reason }));
-    plan.faults.push((starts_at, Fault::Restart { node }));
+    plan.faults.push((starts_at, Fault::PoolDown(PoolDown { node, pool, reason })));
+    plan.faults.push((starts_at, Fault::Restart(Restart { node })));
     let cut = starts_at + rng.random_range(0..2_000);
-    plan.faults.extend(others().map(|b| (cut, Fault::Cut { a: node, b })));
+    plan.faults.extend(others().map(|b| (cut, Fault::Cut(Cut { a: node, b }))));
     let online = cut + rng.random_range(1_000..4_000);
-    plan.faults.push((online, Fault::PoolUp { node, pool }));
+    plan.faults.push((online, Fault::PoolUp(PoolUp { node, pool })));
     let repaired = online + rng.random_range(12_000..20_000);
-    plan.faults.extend(others().map(|b| (repaired, Fault::Repair { a: node, b })));
+    plan.faults.extend(others().map(|b| (repaired, Fault::Repair(Repair { a: node, b }))));
     sort(&mut plan);
     plan
 }
 
 fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let replicas = Replicas::of(plan, events);
-    let online = fault_at(plan, |fault| matches!(fault, Fault::PoolUp { .. }))?;
+    let online = fault_at(plan, |fault| matches!(fault, Fault::PoolUp(_)))?;
     let repaired = last_fault(plan, is_repair)?;
     let node = plan.faults.iter().find_map(|(_, fault)| match fault {
-        Fault::Restart { node } => Some(*node),
+        Fault::Restart(Restart { node }) => Some(*node),
         _ => None,
     });
     let node = node.ok_or("the plan lacks a restart")?;

@@ -10,6 +10,7 @@ use rand::RngExt;
 use super::iam_history::{Presence, Replicas, last_fault};
 use super::{Scenario, history::fault_at, new_plan, sort};
 use crate::event::Event;
+use crate::fault::{Bounce, Cut, Repair};
 use crate::invariants::CheckResult;
 use crate::plan::{ChangePlan, Fault, IamPlan, ItemChange, Load, Node, Plan};
 
@@ -38,14 +39,14 @@ fn plan(seed: u64) -> Plan {
     let [node, a, b, on] = nodes_from(rng.random_range(0..NODES));
     let mut at = FROM_MS;
     while at < TO_MS {
-        plan.faults.push((at, Fault::Bounce { node, grace_ms: 0 }));
+        plan.faults.push((at, Fault::Bounce(Bounce { node, grace_ms: 0 })));
         at += rng.random_range(350..600);
     }
     let mut at = FROM_MS;
     while at < TO_MS {
-        plan.faults.push((at, Fault::Cut { a, b }));
+        plan.faults.push((at, Fault::Cut(Cut { a, b })));
         at += rng.random_range(350..450);
-        plan.faults.push((at, Fault::Repair { a, b }));
+        plan.faults.push((at, Fault::Repair(Repair { a, b })));
         at += rng.random_range(250..350);
     }
     for (item, change) in [(DELETED, ItemChange::Delete), (NEW, ItemChange::Put)] {
@@ -63,10 +64,10 @@ fn nodes_from(first: u8) -> [Node; NODES as usize] {
 
 fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let replicas = Replicas::of(plan, events);
-    let started = fault_at(plan, |fault| matches!(fault, Fault::Bounce { .. }))?;
+    let started = fault_at(plan, |fault| matches!(fault, Fault::Bounce(_)))?;
     let last = last_fault(plan, |_| true)?;
     let bounced = plan.faults.iter().find_map(|(_, fault)| match fault {
-        Fault::Bounce { node, .. } => Some(*node),
+        Fault::Bounce(Bounce { node, .. }) => Some(*node),
         _ => None,
     });
     let [node, a, b, on] = nodes_from(bounced.ok_or("the plan lacks a bounce")?.0);

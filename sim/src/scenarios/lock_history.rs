@@ -5,6 +5,7 @@ use rand::rngs::SmallRng;
 use super::new_plan;
 use crate::bounds::Bounds;
 use crate::event::{Event, EventKind, LockEnd, LockFailure, LossNotice};
+use crate::fault::{Cut, Repair};
 use crate::invariants::CheckResult;
 use crate::plan::{Fault, Load, LockPlan, LocksPlan, Node, Plan, PlannedLockEnd};
 
@@ -149,8 +150,8 @@ pub(super) fn held_until_lost(on: Node) -> LockPlan {
 /// Cuts a node off from all others for a time.
 pub(super) fn cut_off(plan: &mut Plan, a: Node, (from, to): (u64, u64)) {
     for b in (0..plan.cluster.nodes).map(Node).filter(|b| *b != a) {
-        plan.faults.push((from, Fault::Cut { a, b }));
-        plan.faults.push((to, Fault::Repair { a, b }));
+        plan.faults.push((from, Fault::Cut(Cut { a, b })));
+        plan.faults.push((to, Fault::Repair(Repair { a, b })));
     }
 }
 

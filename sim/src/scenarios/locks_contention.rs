@@ -11,6 +11,7 @@ use super::lock_history::{lease_expired_ms, lock, locks, new_locks_plan, turn_li
 use super::{Scenario, sort};
 use crate::bounds::Bounds;
 use crate::event::Event;
+use crate::fault::{Cut, CutOneWay, Repair};
 use crate::invariants::CheckResult;
 use crate::plan::{Fault, Load, LockPlan, Node, Plan};
 
@@ -34,11 +35,11 @@ fn plan(seed: u64) -> Plan {
     let (mut plan, mut rng) = new_locks_plan("locks_contention", seed, NODES, 60_000, LEASE_MS);
     for a in (0..SMALLER_SIDE).map(Node) {
         for b in (SMALLER_SIDE..NODES).map(Node) {
-            plan.faults.push((CUT_MS, Fault::Cut { a, b }));
-            plan.faults.push((REPAIRED_MS, Fault::Repair { a, b }));
+            plan.faults.push((CUT_MS, Fault::Cut(Cut { a, b })));
+            plan.faults.push((REPAIRED_MS, Fault::Repair(Repair { a, b })));
             let (from, to) = if rng.random_bool(0.5) { (a, b) } else { (b, a) };
-            plan.faults.push((40_000, Fault::CutOneWay { from, to }));
-            plan.faults.push((50_000, Fault::Repair { a, b }));
+            plan.faults.push((40_000, Fault::CutOneWay(CutOneWay { from, to })));
+            plan.faults.push((50_000, Fault::Repair(Repair { a, b })));
         }
     }
     for on in (0..NODES).map(Node) {
@@ -59,7 +60,7 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (locks, bounds) = (locks(plan, events), Bounds::of(plan));
     // By then, the locks that the other side held at the cut are free.
     let free = CUT_MS + lease_expired_ms(&bounds);
-    if !plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::Cut { .. })) {
+    if !plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::Cut(_))) {
         return Err("the plan lacks a cut".to_owned());
     }
     let (mut together, mut apart) = (0, 0);

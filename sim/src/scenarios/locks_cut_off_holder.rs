@@ -16,6 +16,7 @@ use super::lock_history::{
 use super::{Scenario, sort, two_nodes};
 use crate::bounds::Bounds;
 use crate::event::Event;
+use crate::fault::{CutOneWay, Drift, Repair};
 use crate::invariants::CheckResult;
 use crate::plan::{Fault, Load, LockPlan, Node, Plan};
 
@@ -36,7 +37,7 @@ fn plan(seed: u64) -> Plan {
     let (node, other) = two_nodes(&mut rng, NODES);
     for locker in (0..NODES).map(Node) {
         let ppm = if locker == node { -DRIFT_PPM } else { DRIFT_PPM };
-        plan.faults.push((0, Fault::Drift { node: locker, ppm }));
+        plan.faults.push((0, Fault::Drift(Drift { node: locker, ppm })));
     }
     let (cut, repaired) = (rng.random_range(CUT_MS.0..CUT_MS.1), rng.random_range(38_000..42_000));
     match rng.random_range(0..3) {
@@ -44,8 +45,8 @@ fn plan(seed: u64) -> Plan {
         direction => {
             for b in (0..NODES).map(Node).filter(|b| *b != node) {
                 let (from, to) = if direction == 1 { (node, b) } else { (b, node) };
-                plan.faults.push((cut, Fault::CutOneWay { from, to }));
-                plan.faults.push((repaired, Fault::Repair { a: node, b }));
+                plan.faults.push((cut, Fault::CutOneWay(CutOneWay { from, to })));
+                plan.faults.push((repaired, Fault::Repair(Repair { a: node, b })));
             }
         }
     }
@@ -59,7 +60,7 @@ fn plan(seed: u64) -> Plan {
 fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (locks, bounds) = (locks(plan, events), Bounds::of(plan));
     let [holder, waiter] = &locks[..] else { return Err("the plan has two locks".to_owned()) };
-    let is_cut = |fault: &Fault| matches!(fault, Fault::Cut { .. } | Fault::CutOneWay { .. });
+    let is_cut = |fault: &Fault| matches!(fault, Fault::Cut(_) | Fault::CutOneWay(_));
     let cut = plan.faults.iter().find(|(_, fault)| is_cut(fault)).map(|(at, _)| *at);
     let cut = cut.ok_or("the plan lacks a cut")?;
     let (lost, _) = holder.must_be_lost()?;

@@ -14,6 +14,7 @@ use super::lock_history::{
 use super::{Scenario, history::fault_at, sort};
 use crate::bounds::Bounds;
 use crate::event::{Event, LockEnd};
+use crate::fault::PowerLoss;
 use crate::invariants::CheckResult;
 use crate::plan::{Fault, Load, LockPlan, Node, Plan};
 
@@ -33,7 +34,7 @@ fn plan(seed: u64) -> Plan {
     let (mut plan, mut rng) = new_locks_plan("locks_dead_holder", seed, NODES, 50_000, LEASE_MS);
     let holder = Node(rng.random_range(0..NODES));
     let crashed = rng.random_range(8_000..12_000);
-    plan.faults.push((crashed, Fault::PowerLoss { node: holder }));
+    plan.faults.push((crashed, Fault::PowerLoss(PowerLoss { node: holder })));
     plan.load.push((rng.random_range(3_000..6_000), Load::Lock(held_until_lost(holder))));
     for waiter in (0..NODES).map(Node).filter(|node| *node != holder) {
         let waiter = LockPlan { timeout_ms: 38_000, hold_ms: HOLD_MS, ..lock(waiter) };
@@ -46,7 +47,7 @@ fn plan(seed: u64) -> Plan {
 fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (locks, bounds) = (locks(plan, events), Bounds::of(plan));
     let [holder, waiters @ ..] = &locks[..] else { return Err("the plan has a lock".to_owned()) };
-    let crashed = fault_at(plan, |fault| matches!(fault, Fault::PowerLoss { .. }))?;
+    let crashed = fault_at(plan, |fault| matches!(fault, Fault::PowerLoss(_)))?;
     let has_died = matches!(holder.ended, Some((at, LockEnd::Crashed)) if at >= crashed);
     if holder.must_be_granted()? > crashed || !has_died {
         return Err(

@@ -58,7 +58,7 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     }
     let (lost, _) = holder.must_be_lost()?;
     let granted = waiter.must_be_granted()?;
-    let is_cut_off = plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::Cut { .. }));
+    let is_cut_off = plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::Cut(_)));
     let limit =
         forced + if is_cut_off { lease_expired_ms(&bounds) } else { free_lock_limit_ms(&bounds) };
     if lost < forced.saturating_sub(1_000) || lost > limit {

@@ -15,6 +15,7 @@ use super::lock_history::{
 use super::{Scenario, sort};
 use crate::bounds::Bounds;
 use crate::event::{Event, LockFailure};
+use crate::fault::{PowerLoss, Restart};
 use crate::invariants::CheckResult;
 use crate::plan::{Fault, Load, LockPlan, Node, Plan};
 
@@ -42,8 +43,8 @@ fn plan(seed: u64) -> Plan {
     for index in 0..lost {
         let node = Node((first + index) % LOCKERS);
         let at = rng.random_range(10_000..10_200);
-        plan.faults.push((at, Fault::PowerLoss { node }));
-        plan.faults.push((at + rng.random_range(300..2_000), Fault::Restart { node }));
+        plan.faults.push((at, Fault::PowerLoss(PowerLoss { node })));
+        plan.faults.push((at + rng.random_range(300..2_000), Fault::Restart(Restart { node })));
     }
     plan.load.push((rng.random_range(3_000..6_000), Load::Lock(held_until_lost(HOLDER))));
     // It times out before all faults are healed, when the holder releases the lock.
@@ -57,7 +58,7 @@ fn plan(seed: u64) -> Plan {
 
 fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (locks, bounds) = (locks(plan, events), Bounds::of(plan));
-    let restarts = plan.faults.iter().filter(|(_, fault)| matches!(fault, Fault::Restart { .. }));
+    let restarts = plan.faults.iter().filter(|(_, fault)| matches!(fault, Fault::Restart(_)));
     if restarts.count() == 0 {
         return Err("the plan lacks a restart".to_owned());
     }

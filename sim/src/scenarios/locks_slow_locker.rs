@@ -14,6 +14,7 @@ use super::lock_history::{free_lock_limit_ms, lock, locks, new_locks_plan};
 use super::{Scenario, sort};
 use crate::bounds::Bounds;
 use crate::event::Event;
+use crate::fault::{PowerLoss, Repair, Slow};
 use crate::invariants::CheckResult;
 use crate::plan::{Fault, Load, LockPlan, Node, Plan};
 
@@ -37,10 +38,10 @@ const CRASH_MS: u64 = SLOW_MS.1 + 2_500;
 fn plan(seed: u64) -> Plan {
     let (mut plan, mut rng) = new_locks_plan("locks_slow_locker", seed, NODES, 30_000, LEASE_MS);
     for a in (0..NODES).map(Node).filter(|a| *a != SLOW) {
-        plan.faults.push((SLOW_MS.0, Fault::Slow { a, b: SLOW, ms: 1_000 }));
-        plan.faults.push((SLOW_MS.1, Fault::Repair { a, b: SLOW }));
+        plan.faults.push((SLOW_MS.0, Fault::Slow(Slow { a, b: SLOW, ms: 1_000 })));
+        plan.faults.push((SLOW_MS.1, Fault::Repair(Repair { a, b: SLOW })));
     }
-    plan.faults.extend(CRASHING.map(|node| (CRASH_MS, Fault::PowerLoss { node })));
+    plan.faults.extend(CRASHING.map(|node| (CRASH_MS, Fault::PowerLoss(PowerLoss { node }))));
     let mut at = SLOW_MS.0 + 1_000;
     while at < 28_000 {
         let on = Node(rng.random_range(0..NODES - 1 - CRASHING.len() as u8));
@@ -55,7 +56,7 @@ fn plan(seed: u64) -> Plan {
 
 fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (locks, bounds) = (locks(plan, events), Bounds::of(plan));
-    if !plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::Slow { .. })) {
+    if !plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::Slow(_))) {
         return Err("the plan lacks a slow locker".to_owned());
     }
     let fast_ms = 3 * bounds.round_trip_ms;

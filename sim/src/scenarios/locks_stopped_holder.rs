@@ -15,6 +15,7 @@ use super::lock_history::{
 use super::{Scenario, history::fault_at, sort, two_nodes};
 use crate::bounds::Bounds;
 use crate::event::{Event, LossNotice};
+use crate::fault::{Pause, Resume};
 use crate::invariants::CheckResult;
 use crate::plan::{ClockWhilePaused, Fault, Load, LockPlan, Plan};
 
@@ -35,8 +36,9 @@ fn plan(seed: u64) -> Plan {
         new_locks_plan("locks_stopped_holder", seed, NODES, 125_000, LEASE_MS);
     let (node, other) = two_nodes(&mut rng, NODES);
     let paused = rng.random_range(15_000..30_000);
-    plan.faults.push((paused, Fault::Pause { node }));
-    plan.faults.push((paused + PAUSED_MS, Fault::Resume { node, clock: ClockWhilePaused::Ran }));
+    plan.faults.push((paused, Fault::Pause(Pause { node })));
+    plan.faults
+        .push((paused + PAUSED_MS, Fault::Resume(Resume { node, clock: ClockWhilePaused::Ran })));
     plan.load.push((rng.random_range(3_000..6_000), Load::Lock(held_until_lost(node))));
     let waiter = LockPlan { timeout_ms: 88_000, ..lock(other) };
     plan.load.push((paused + rng.random_range(500..2_000), Load::Lock(waiter)));
@@ -47,8 +49,8 @@ fn plan(seed: u64) -> Plan {
 fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (locks, bounds) = (locks(plan, events), Bounds::of(plan));
     let [holder, waiter] = &locks[..] else { return Err("the plan has two locks".to_owned()) };
-    let paused = fault_at(plan, |fault| matches!(fault, Fault::Pause { .. }))?;
-    let resumed = fault_at(plan, |fault| matches!(fault, Fault::Resume { .. }))?;
+    let paused = fault_at(plan, |fault| matches!(fault, Fault::Pause(_)))?;
+    let resumed = fault_at(plan, |fault| matches!(fault, Fault::Resume(_)))?;
     if holder.must_be_granted()? >= paused {
         return Err(holder.violation("must be held when its process is paused"));
     }

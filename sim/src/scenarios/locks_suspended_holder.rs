@@ -15,6 +15,7 @@ use super::lock_history::{
 use super::{Scenario, history::fault_at, sort, two_nodes};
 use crate::bounds::Bounds;
 use crate::event::Event;
+use crate::fault::{Pause, Resume};
 use crate::invariants::CheckResult;
 use crate::plan::{ClockWhilePaused, Fault, Load, LockPlan, Plan};
 
@@ -34,8 +35,8 @@ fn plan(seed: u64) -> Plan {
     let (node, other) = two_nodes(&mut rng, NODES);
     let paused = rng.random_range(8_000..12_000);
     let resumed = paused + rng.random_range(22_000..28_000);
-    plan.faults.push((paused, Fault::Pause { node }));
-    plan.faults.push((resumed, Fault::Resume { node, clock: ClockWhilePaused::Frozen }));
+    plan.faults.push((paused, Fault::Pause(Pause { node })));
+    plan.faults.push((resumed, Fault::Resume(Resume { node, clock: ClockWhilePaused::Frozen })));
     // So short that it reaches the store before it is notified.
     let holder = LockPlan { pace_ms: 1, ..held_until_lost(node) };
     plan.load.push((rng.random_range(3_000..6_000), Load::Lock(holder)));
@@ -49,8 +50,8 @@ fn plan(seed: u64) -> Plan {
 fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (locks, bounds) = (locks(plan, events), Bounds::of(plan));
     let [holder, other] = &locks[..] else { return Err("the plan has two locks".to_owned()) };
-    let paused = fault_at(plan, |fault| matches!(fault, Fault::Pause { .. }))?;
-    let resumed = fault_at(plan, |fault| matches!(fault, Fault::Resume { .. }))?;
+    let paused = fault_at(plan, |fault| matches!(fault, Fault::Pause(_)))?;
+    let resumed = fault_at(plan, |fault| matches!(fault, Fault::Resume(_)))?;
     let granted = other.must_be_granted()?;
     if granted <= paused || granted > paused + lease_expired_ms(&bounds) + turn_limit_ms(&bounds) {
         return Err(other.violation("must be granted when the lease has expired"));

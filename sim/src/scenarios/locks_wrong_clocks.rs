@@ -13,6 +13,7 @@ use super::lock_history::{lock, locks, new_locks_plan, turn_limit_ms};
 use super::{Scenario, sort};
 use crate::bounds::Bounds;
 use crate::event::Event;
+use crate::fault::{Cut, Skew};
 use crate::invariants::CheckResult;
 use crate::plan::{Fault, Load, LockPlan, Node, Plan};
 use crate::world::EPOCH_SECONDS;
@@ -40,8 +41,8 @@ const KNOWN_MS: u64 = 20_000;
 
 fn plan(seed: u64) -> Plan {
     let (mut plan, mut rng) = new_locks_plan("locks_wrong_clocks", seed, 3, 35_000, LEASE_MS);
-    plan.faults.push((0, Fault::Cut { a: FAST_CLOCK, b: CUT_OFF }));
-    plan.faults.push((0, Fault::Skew { node: FAST_CLOCK, ms: SKEW_MS }));
+    plan.faults.push((0, Fault::Cut(Cut { a: FAST_CLOCK, b: CUT_OFF })));
+    plan.faults.push((0, Fault::Skew(Skew { node: FAST_CLOCK, ms: SKEW_MS })));
     let mut at = BEGIN_MS;
     let mut turns = [CONNECTED, CUT_OFF].into_iter().cycle();
     while let Some(on) = turns.next().filter(|_| at < 30_000) {

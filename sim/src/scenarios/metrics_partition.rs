@@ -10,6 +10,7 @@ use super::metrics_history::{CONNECTED_MS, add_steady_scrapes, new_metrics_plan,
 use super::{Scenario, sort};
 use crate::bounds::Bounds;
 use crate::event::Event;
+use crate::fault::{Cut, Repair};
 use crate::invariants::CheckResult;
 use crate::plan::{Fault, Node, Plan};
 
@@ -31,8 +32,8 @@ fn plan(seed: u64) -> Plan {
     let a = Node(rng.random_range(0..NODES));
     let (cut, repaired) = (rng.random_range(9_000..11_000), rng.random_range(35_000..37_000));
     for b in (0..NODES).map(Node).filter(|b| *b != a) {
-        plan.faults.push((cut, Fault::Cut { a, b }));
-        plan.faults.push((repaired, Fault::Repair { a, b }));
+        plan.faults.push((cut, Fault::Cut(Cut { a, b })));
+        plan.faults.push((repaired, Fault::Repair(Repair { a, b })));
     }
     add_steady_scrapes(&mut plan, &mut rng, (0..NODES).map(Node), 1_500);
     sort(&mut plan);
@@ -41,7 +42,7 @@ fn plan(seed: u64) -> Plan {
 
 fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let bounds = Bounds::of(plan);
-    let (Some((cut_ms, Fault::Cut { a: cut_off, .. })), Some((repaired_ms, _))) =
+    let (Some((cut_ms, Fault::Cut(Cut { a: cut_off, .. }))), Some((repaired_ms, _))) =
         (plan.faults.first(), plan.faults.last())
     else {
         return Err("the plan lacks a cut".to_owned());

@@ -9,6 +9,7 @@ use rand::RngExt;
 use super::metrics_history::{add_steady_scrapes, new_metrics_plan, scrapes};
 use super::{Scenario, sort};
 use crate::event::{Event, ReportedValues, ServerReport};
+use crate::fault::{PowerLoss, Restart};
 use crate::invariants::CheckResult;
 use crate::plan::{Fault, Node, Plan};
 
@@ -29,15 +30,16 @@ fn plan(seed: u64) -> Plan {
     let node = Node(rng.random_range(0..NODES));
     // It is down for long enough that each other node is scraped in that time.
     let lost = rng.random_range(30_000..32_000);
-    plan.faults.push((lost, Fault::PowerLoss { node }));
-    plan.faults.push((lost + rng.random_range(5_000..7_000), Fault::Restart { node }));
+    plan.faults.push((lost, Fault::PowerLoss(PowerLoss { node })));
+    plan.faults.push((lost + rng.random_range(5_000..7_000), Fault::Restart(Restart { node })));
     add_steady_scrapes(&mut plan, &mut rng, (0..NODES).map(Node), 2_000);
     sort(&mut plan);
     plan
 }
 
 fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
-    let [(lost_ms, Fault::PowerLoss { node }), (_, Fault::Restart { .. })] = plan.faults[..] else {
+    let [(lost_ms, Fault::PowerLoss(PowerLoss { node })), (_, Fault::Restart(_))] = plan.faults[..]
+    else {
         return Err("the plan lacks a restart".to_owned());
     };
     for on in (0..NODES).map(Node) {

@@ -10,6 +10,7 @@ use rand::RngExt;
 use super::metrics_history::{CONNECTED_MS, add_steady_scrapes, new_metrics_plan, scrapes};
 use super::{Scenario, sort};
 use crate::event::{Event, ServerReport};
+use crate::fault::{Repair, Slow};
 use crate::invariants::CheckResult;
 use crate::plan::{Fault, Node, Plan};
 
@@ -41,8 +42,8 @@ fn plan(seed: u64) -> Plan {
     for a in [one, other] {
         for b in (0..NODES).map(Node).filter(|b| ![one, other].contains(b)) {
             let ms = rng.random_range(SLOW_MS);
-            plan.faults.push((slow, Fault::Slow { a, b, ms }));
-            plan.faults.push((repaired, Fault::Repair { a, b }));
+            plan.faults.push((slow, Fault::Slow(Slow { a, b, ms })));
+            plan.faults.push((repaired, Fault::Repair(Repair { a, b })));
         }
     }
     if let Some(metrics) = &mut plan.cluster.metrics {

@@ -15,6 +15,7 @@ use super::history::{History, fault_at};
 use super::{Scenario, add_steady_requests, new_plan, sort, two_nodes};
 use crate::bounds::Bounds;
 use crate::event::{Event, Outcome};
+use crate::fault::{CutOneWay, Repair};
 use crate::invariants::CheckResult;
 use crate::plan::{Fault, Node, Plan};
 
@@ -35,8 +36,8 @@ fn plan(seed: u64) -> Plan {
     let (from, to) = two_nodes(&mut rng, NODES);
     let cut = rng.random_range(5_000..12_000);
     let repaired = cut + rng.random_range(15_000..20_000);
-    plan.faults.push((cut, Fault::CutOneWay { from, to }));
-    plan.faults.push((repaired, Fault::Repair { a: from, b: to }));
+    plan.faults.push((cut, Fault::CutOneWay(CutOneWay { from, to })));
+    plan.faults.push((repaired, Fault::Repair(Repair { a: from, b: to })));
     add_steady_requests(&mut plan, &mut rng, 400);
     sort(&mut plan);
     plan
@@ -44,10 +45,10 @@ fn plan(seed: u64) -> Plan {
 
 fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let (history, bounds) = (History::of(plan, events), Bounds::of(plan));
-    let cut = fault_at(plan, |fault| matches!(fault, Fault::CutOneWay { .. }))?;
-    let repaired = fault_at(plan, |fault| matches!(fault, Fault::Repair { .. }))?;
+    let cut = fault_at(plan, |fault| matches!(fault, Fault::CutOneWay(_)))?;
+    let repaired = fault_at(plan, |fault| matches!(fault, Fault::Repair(_)))?;
     let ends = plan.faults.iter().find_map(|(_, fault)| match fault {
-        Fault::CutOneWay { from, to } => Some((*from, *to)),
+        Fault::CutOneWay(CutOneWay { from, to }) => Some((*from, *to)),
         _ => None,
     });
     let (from, to) = ends.ok_or("the plan lacks a cut")?;

@@ -8,6 +8,7 @@ use rand::RngExt;
 
 use super::{Scenario, add_steady_requests, new_plan, small_request};
 use crate::event::{Event, EventKind, Outcome};
+use crate::fault::{Cut, Repair};
 use crate::invariants::CheckResult;
 use crate::plan::{Fault, Load, Node, Plan};
 
@@ -29,8 +30,8 @@ fn plan(seed: u64) -> Plan {
     let (partitioned, healed) = (rng.random_range(4_000..8_000), rng.random_range(20_000..30_000));
     for a in (0..SIDE).map(Node) {
         for b in (SIDE..NODES).map(Node) {
-            plan.faults.push((partitioned, Fault::Cut { a, b }));
-            plan.faults.push((healed, Fault::Repair { a, b }));
+            plan.faults.push((partitioned, Fault::Cut(Cut { a, b })));
+            plan.faults.push((healed, Fault::Repair(Repair { a, b })));
         }
     }
     add_steady_requests(&mut plan, &mut rng, 500);

@@ -15,6 +15,7 @@ use super::history::{CallHistory, History};
 use super::{Scenario, add_steady_requests, new_plan, sort};
 use crate::bounds::Bounds;
 use crate::event::Event;
+use crate::fault::{PowerLoss, Restart};
 use crate::invariants::CheckResult;
 use crate::plan::{Fault, Node, Plan};
 
@@ -37,8 +38,9 @@ fn plan(seed: u64) -> Plan {
     let spread = if rng.random_bool(0.5) { 1 } else { 1_000 };
     for node in (0..NODES).map(Node) {
         let lost = lost + rng.random_range(0..spread);
-        plan.faults.push((lost, Fault::PowerLoss { node }));
-        plan.faults.push((returned + rng.random_range(0..spread), Fault::Restart { node }));
+        plan.faults.push((lost, Fault::PowerLoss(PowerLoss { node })));
+        plan.faults
+            .push((returned + rng.random_range(0..spread), Fault::Restart(Restart { node })));
     }
     add_steady_requests(&mut plan, &mut rng, 2_500);
     sort(&mut plan);

@@ -14,6 +14,7 @@ use super::history::{CallHistory, History};
 use super::{Scenario, new_plan, small_request, sort};
 use crate::bounds::Bounds;
 use crate::event::{Event, Outcome};
+use crate::fault::Bounce;
 use crate::invariants::CheckResult;
 use crate::plan::{Fault, Load, Node, Plan, RequestPlan};
 
@@ -43,7 +44,8 @@ fn plan(seed: u64) -> Plan {
     let mut at = CONNECTED_MS + rng.random_range(0..1_000);
     for number in 0..NODES {
         let node = Node((first + number * step) % NODES);
-        plan.faults.push((at, Fault::Bounce { node, grace_ms: rng.random_range(GRACE_MS) }));
+        plan.faults
+            .push((at, Fault::Bounce(Bounce { node, grace_ms: rng.random_range(GRACE_MS) })));
         at += RESTART_INTERVAL_MS + rng.random_range(0..1_500);
     }
     for from in (0..NODES).map(Node) {
@@ -97,7 +99,7 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
 fn restarts(plan: &Plan, history: &History<'_>, bounds: &Bounds) -> Result<Vec<Restart>, String> {
     let mut restarts = Vec::new();
     for (at, fault) in &plan.faults {
-        let Fault::Bounce { node, grace_ms } = *fault else { continue };
+        let Fault::Bounce(Bounce { node, grace_ms }) = *fault else { continue };
         let [_, again] = history.starts(node) else {
             return Err(format!("{node} must start twice: {:?}", history.starts(node)));
         };

@@ -4,10 +4,10 @@
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 
-use super::{FAULT_CLASSES, FAULT_PHASE_MS, FaultMix, add_fault, fault_points, pick};
-use crate::plan::{
-    ChangePlan, Cluster, Fault, IamPlan, ItemChange, LimitsPlan, Load, Node, Outage, Plan,
-};
+use super::{FAULT_CLASSES, FAULT_PHASE_MS, FaultMix, draw_class, fault_points};
+use crate::draw::pick;
+use crate::fault::{Drawing, FaultClass, cut, pool_down};
+use crate::plan::{ChangePlan, Cluster, Fault, IamPlan, ItemChange, LimitsPlan, Load, Node, Plan};
 
 /// Draws the plan of a seed.
 pub fn plan(seed: u64) -> Plan {
@@ -50,62 +50,32 @@ fn cluster(rng: &mut SmallRng, nodes: u8, iam: IamPlan) -> Cluster {
     }
 }
 
-fn faults(rng: &mut impl Rng, nodes: u8, pools: u8) -> Vec<(u64, Fault)> {
-    let mut faults = Vec::new();
+/// The classes of faults of plans with users, policies and mappings, besides those of all swarms.
+pub(super) const IAM_FAULTS: [FaultClass; 3] =
+    [pool_down::LATE_POOLS, pool_down::OUTAGE, cut::STORM];
+
+fn faults(rng: &mut SmallRng, nodes: u8, pools: u8) -> Vec<(u64, Fault)> {
+    let [late_pools, outage, storm] = IAM_FAULTS;
     let is_quiet = rng.random_bool(0.1);
+    let mut drawing = Drawing::new(rng, nodes, FAULT_PHASE_MS);
+    drawing.pools = pools;
     for class in FAULT_CLASSES {
-        if is_quiet || !rng.random_bool(0.3) {
-            continue;
-        }
-        for _ in 0..pick(rng, &[1, 1, 2, 4]) {
-            let from = rng.random_range(100..FAULT_PHASE_MS - 2_000);
-            let to = from + pick(rng, &[100, 1_000, 5_000, 15_000]);
-            add_fault(rng, class, nodes, (from, to), &mut faults);
+        if !is_quiet && drawing.rng.random_bool(0.3) {
+            let times = drawing.pick(&[1, 1, 2, 4]);
+            draw_class(&mut drawing, class, times, 100);
         }
     }
-    if !is_quiet && rng.random_bool(0.4) {
-        late_pools(rng, nodes, pools, &mut faults);
+    if !is_quiet && drawing.rng.random_bool(0.4) {
+        (late_pools.draw)(&mut drawing);
     }
-    for _ in 0..pick(rng, &[0, 0, 1, 3]) {
-        let from = rng.random_range(100..FAULT_PHASE_MS - 2_000);
-        let (node, pool) = (Node(rng.random_range(0..nodes)), rng.random_range(0..pools));
-        outage(rng, (node, pool), from, &mut faults);
+    for _ in 0..drawing.pick(&[0, 0, 1, 3]) {
+        drawing.from = drawing.rng.random_range(100..FAULT_PHASE_MS - 2_000);
+        (outage.draw)(&mut drawing);
     }
-    if !is_quiet && rng.random_bool(0.2) {
-        storm(rng, nodes, &mut faults);
+    if !is_quiet && drawing.rng.random_bool(0.2) {
+        (storm.draw)(&mut drawing);
     }
-    faults.retain(|(at, _)| *at < FAULT_PHASE_MS);
-    faults.sort_by_key(|(at, _)| *at);
-    faults
-}
-
-/// Adds pools that are unusable when their node starts, and become usable in any order.
-fn late_pools(rng: &mut impl Rng, nodes: u8, pools: u8, faults: &mut Vec<(u64, Fault)>) {
-    for node in (0..nodes).map(Node) {
-        for pool in (0..pools).filter(|_| rng.random_bool(0.5)).collect::<Vec<_>>() {
-            outage(rng, (node, pool), 0, faults);
-        }
-    }
-}
-
-fn outage(rng: &mut impl Rng, (node, pool): (Node, u8), from: u64, faults: &mut Vec<(u64, Fault)>) {
-    let reason = pick(rng, &[Outage::NotInitialised, Outage::Unavailable]);
-    let to = from + pick(rng, &[200, 2_000, 8_000, 20_000]);
-    faults.push((from, Fault::PoolDown { node, pool, reason }));
-    faults.push((to, Fault::PoolUp { node, pool }));
-}
-
-/// Adds repeated short isolations of one node.
-fn storm(rng: &mut impl Rng, nodes: u8, faults: &mut Vec<(u64, Fault)>) {
-    let a = Node(rng.random_range(0..nodes));
-    let mut at = rng.random_range(2_000..FAULT_PHASE_MS / 2);
-    for _ in 0..rng.random_range(3..12) {
-        for b in (0..nodes).map(Node).filter(|b| *b != a) {
-            faults.push((at, Fault::Cut { a, b }));
-            faults.push((at + 300, Fault::Repair { a, b }));
-        }
-        at += pick(rng, &[600, 1_200, 3_000]);
-    }
+    drawing.finish()
 }
 
 fn load(rng: &mut impl Rng, nodes: u8) -> Vec<(u64, Load)> {

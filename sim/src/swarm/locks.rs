@@ -9,7 +9,9 @@
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 
-use super::{FAULT_CLASSES, FAULT_PHASE_MS, FaultClass, FaultMix, add_fault, fault_points, pick};
+use super::{FAULT_CLASSES, FAULT_PHASE_MS, FaultMix, draw_class, fault_points};
+use crate::draw::pick;
+use crate::fault::{Drawing, Effect, FaultClass, cut, cut_one_way, pause, power_loss, skew};
 use crate::plan::{
     ClockWhilePaused, Cluster, Fault, ForcePlan, LimitsPlan, Load, LockPlan, LocksPlan, Node, Plan,
     PlannedLockEnd,
@@ -66,109 +68,38 @@ fn lockers(rng: &mut impl Rng, nodes: u8) -> Vec<Node> {
     if some.is_empty() { vec![Node(0)] } else { some }
 }
 
-/// A class of faults of plans with locks.
-#[derive(Debug, Clone, Copy)]
-enum LockFault {
-    /// A node is cut off from all others.
-    CutOff,
-    /// A process is paused, and its clocks run.
-    Pause,
-    /// A process is suspended, and its clocks are frozen.
-    Suspend,
-    /// Several nodes lose power at the same moment, and restart one after the other.
-    Blackout,
-    /// Wall clocks are skewed by less than a lease.
-    Skew,
-    /// A node can only send, or only receive.
-    OneWay,
-}
-
-const LOCK_FAULTS: [LockFault; 6] = [
-    LockFault::CutOff,
-    LockFault::Pause,
-    LockFault::Suspend,
-    LockFault::Blackout,
-    LockFault::Skew,
-    LockFault::OneWay,
+/// The classes of faults of plans with locks, besides those of all swarms.
+pub(super) const LOCK_FAULTS: [FaultClass; 6] = [
+    cut::CUT_OFF,
+    pause::PAUSE,
+    pause::SUSPEND,
+    power_loss::BLACKOUT,
+    skew::SKEW_BELOW_LEASE,
+    cut_one_way::ONE_WAY_NODE,
 ];
 
-fn faults(rng: &mut impl Rng, cluster: &Cluster, lease_ms: u64) -> Vec<(u64, Fault)> {
-    let mut faults = Vec::new();
+fn faults(rng: &mut SmallRng, cluster: &Cluster, lease_ms: u64) -> Vec<(u64, Fault)> {
     let is_quiet = rng.random_bool(0.1);
-    for class in FAULT_CLASSES.into_iter().filter(|class| !matches!(class, FaultClass::Skew)) {
-        if is_quiet || !rng.random_bool(0.25) {
+    let mut drawing = Drawing::new(rng, cluster.nodes, FAULT_PHASE_MS);
+    drawing.lease_ms = lease_ms;
+    // Skews here are below a lease.
+    for class in FAULT_CLASSES.into_iter().filter(|class| class.name != skew::SKEW.name) {
+        if !is_quiet && drawing.rng.random_bool(0.25) {
+            let times = drawing.pick(&[1, 1, 2, 3]);
+            draw_class(&mut drawing, class, times, 500);
+        }
+    }
+    for class in LOCK_FAULTS {
+        if is_quiet || !drawing.rng.random_bool(0.3) {
             continue;
         }
-        for _ in 0..pick(rng, &[1, 1, 2, 3]) {
-            let from = rng.random_range(500..FAULT_PHASE_MS - 2_000);
-            let to = from + pick(rng, &[100, 1_000, 5_000, 15_000]);
-            add_fault(rng, class, cluster.nodes, (from, to), &mut faults);
+        for _ in 0..drawing.pick(&[1, 1, 2, 3]) {
+            drawing.from = drawing.rng.random_range(500..FAULT_PHASE_MS - 2_000);
+            drawing.to = drawing.from + drawing.pick(&[300, 2_000, lease_ms + 1_500, 15_000]);
+            (class.draw)(&mut drawing);
         }
     }
-    for fault in LOCK_FAULTS {
-        if is_quiet || !rng.random_bool(0.3) {
-            continue;
-        }
-        for _ in 0..pick(rng, &[1, 1, 2, 3]) {
-            let from = rng.random_range(500..FAULT_PHASE_MS - 2_000);
-            let to = from + pick(rng, &[300, 2_000, lease_ms + 1_500, 15_000]);
-            add_lock_fault(rng, fault, cluster.nodes, lease_ms, (from, to), &mut faults);
-        }
-    }
-    faults.retain(|(at, _)| *at < FAULT_PHASE_MS);
-    faults.sort_by_key(|(at, _)| *at);
-    faults
-}
-
-fn add_lock_fault(
-    rng: &mut impl Rng,
-    fault: LockFault,
-    nodes: u8,
-    lease_ms: u64,
-    (from, to): (u64, u64),
-    faults: &mut Vec<(u64, Fault)>,
-) {
-    let node = Node(rng.random_range(0..nodes));
-    let others = (0..nodes).map(Node).filter(|other| *other != node);
-    match fault {
-        LockFault::CutOff => {
-            for b in others {
-                faults.push((from, Fault::Cut { a: node, b }));
-                faults.push((to, Fault::Repair { a: node, b }));
-            }
-        }
-        LockFault::OneWay => {
-            let only_receives = rng.random_bool(0.5);
-            for other in others {
-                let (a, b) = if only_receives { (node, other) } else { (other, node) };
-                faults.push((from, Fault::CutOneWay { from: a, to: b }));
-                faults.push((to, Fault::Repair { a, b }));
-            }
-        }
-        LockFault::Pause | LockFault::Suspend => {
-            let is_suspended = matches!(fault, LockFault::Suspend);
-            let clock = if is_suspended { ClockWhilePaused::Frozen } else { ClockWhilePaused::Ran };
-            faults.push((from, Fault::Pause { node }));
-            faults.push((to, Fault::Resume { node, clock }));
-        }
-        LockFault::Blackout => {
-            let share = pick(rng, &[0.4, 0.7, 1.0]);
-            for node in (0..nodes).map(Node) {
-                if rng.random_bool(share) {
-                    faults.push((from, Fault::PowerLoss { node }));
-                    let back = from + pick(rng, &[50, 500, 3_000]);
-                    faults.push((back, Fault::Restart { node }));
-                }
-            }
-        }
-        LockFault::Skew => {
-            // Two clocks that are skewed in opposite directions differ by less than a lease.
-            let most = i64::try_from(lease_ms * 2 / 5).unwrap_or(0);
-            let ms = pick(rng, &[-most, -500, 500, most]);
-            faults.push((from, Fault::Skew { node, ms }));
-            faults.push((to, Fault::Skew { node, ms: 0 }));
-        }
-    }
+    drawing.finish()
 }
 
 fn load(rng: &mut impl Rng, nodes: u8, lease_ms: u32) -> Vec<(u64, Load)> {
@@ -198,13 +129,14 @@ fn add_outlived_lease(
     faults: &[(u64, Fault)],
     load: &mut Vec<(u64, Load)>,
 ) {
-    let wakes = faults.iter().filter_map(|(at, fault)| match *fault {
-        Fault::Resume { node, clock: ClockWhilePaused::Frozen } => Some((*at, node)),
+    let wakes = faults.iter().filter_map(|(at, fault)| match fault.effect() {
+        Effect::ProcessResumes { node, clock: ClockWhilePaused::Frozen } => Some((*at, node)),
         _ => None,
     });
     let suspensions = wakes.filter_map(|(to, node)| {
-        let is_its_pause =
-            |(at, fault): &&(u64, Fault)| *at < to && *fault == Fault::Pause { node };
+        let is_its_pause = |(at, fault): &&(u64, Fault)| {
+            *at < to && fault.effect() == Effect::ProcessPauses { node }
+        };
         faults.iter().rfind(is_its_pause).map(|(from, _)| (node, *from, to))
     });
     let is_long = |(_, from, to): &(Node, u64, u64)| {

@@ -1,10 +1,11 @@
 //! Fires the fault points of grid's code at the rates of the plan, until all faults are healed.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use grid::buggify::{Buggify, FaultPoint};
+use grid::sync::Mutex;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
@@ -40,7 +41,7 @@ impl Buggify for FaultPoints {
         if self.is_healed.load(Ordering::Relaxed) {
             return None;
         }
-        let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rng = self.rng.lock();
         if rng.random_range(0..RATE_BASE) >= *rate {
             return None;
         }

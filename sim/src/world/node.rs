@@ -3,12 +3,13 @@
 use std::future::Future;
 use std::net::Ipv4Addr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use grid::env::Env;
 use grid::net::transport::{ConnectFuture, Socket, Transport};
+use grid::sync::{Mutex, MutexGuard};
 use grid::{Auth, Limits, Manager, Name};
 use iam_bootstrap::store::MemoryStore;
 use rand::SeedableRng;
@@ -17,21 +18,19 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use turmoil::net::{TcpListener, TcpStream};
 
-use super::clock::NodeClock;
 use super::fault_points::FaultPoints;
-use super::gate::Gate;
 use super::links::host;
 use super::tap::TappedSocket;
-use super::{node_of, url};
+use crate::clock::NodeClock;
 use crate::event::{CallId, ConnectionState, EventKind};
+use crate::gate::Gate;
+use crate::host::{Host, Software};
 use crate::iam;
 use crate::load::{self, LoadTable};
 use crate::lock::{LockSlot, Protected};
+use crate::node::{PORT, node_of, url};
 use crate::plan::{Load, Node};
 use crate::recorder::{NodeRecorder, Recorder};
-
-/// The port that all nodes listen on.
-pub(super) const PORT: u16 = 9000;
 
 /// A command to a node, from outside of the simulation.
 pub(super) enum Command {
@@ -47,69 +46,6 @@ pub(super) enum Command {
 
 /// A task that a scenario runs on a node.
 pub(super) type Task = Box<dyn FnOnce(Host) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
-
-/// A node from inside: everything that software on it may use.
-#[derive(Debug, Clone)]
-pub struct Host {
-    /// The node.
-    pub node: Node,
-    /// Number of nodes in the cluster.
-    pub nodes: u8,
-    /// The node's manager.
-    pub manager: Manager,
-    /// The node's clocks, with the skew and drift that the run sets.
-    pub clock: NodeClock,
-    /// The recorder of this incarnation.
-    pub recorder: NodeRecorder,
-    /// Seed for everything random on this node; it differs for each incarnation.
-    pub seed: u64,
-    /// Closed while the process is paused: applications wait here before each step.
-    pub gate: Gate,
-    /// Open once the process shuts down.
-    pub ending: Gate,
-    /// Open once all faults are healed.
-    pub healed: Gate,
-    /// Slot for the lock client that the load uses.
-    pub locks: LockSlot,
-    /// Slot for the replica of users, policies and mappings that the load changes.
-    pub iam: iam::IamSlot,
-    /// The pools of this node, which its successive processes share.
-    pub pools: Vec<MemoryStore>,
-    pub(crate) protected: Protected,
-}
-
-impl Host {
-    /// Returns whether the holder of a lock sees `is_held()` now.
-    pub(crate) fn sees_held(&self, call: CallId) -> bool {
-        let now = Duration::from_millis(self.recorder.now_ms());
-        self.protected.holds.is_held(call, now)
-    }
-}
-
-/// Software that nodes run besides the load: that of a storage server.
-pub trait Software: Send + Sync {
-    /// Installs the software on a new incarnation of a node, before its manager starts: registers
-    /// handlers, spawns tasks.
-    ///
-    /// # Errors
-    ///
-    /// The error that keeps the node from starting; it fails the run.
-    fn install(&self, host: &Host) -> Result<(), Box<dyn std::error::Error>>;
-}
-
-/// No software besides the load.
-impl Software for () {
-    fn install(&self, _host: &Host) -> Result<(), Box<dyn std::error::Error>> {
-        Ok(())
-    }
-}
-
-/// Several pieces of software, installed in order.
-impl Software for Vec<Arc<dyn Software>> {
-    fn install(&self, host: &Host) -> Result<(), Box<dyn std::error::Error>> {
-        self.iter().try_for_each(|software| software.install(host))
-    }
-}
 
 /// State that the world and the node's host share, over all incarnations of the node.
 pub(super) struct NodeShared {
@@ -187,7 +123,7 @@ impl NodeShared {
     }
 
     fn state(&self) -> MutexGuard<'_, NodeState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     pub(super) fn incarnation(&self) -> Option<Incarnation> {
@@ -320,13 +256,14 @@ fn start(shared: &Arc<NodeShared>, recorder: &NodeRecorder) -> turmoil::Result<H
     let is_healed = Arc::clone(&shared.is_healed);
     let fault_points =
         FaultPoints::new(shared.fault_points.clone(), !seed, recorder.clone(), is_healed);
+    let env = Env::new(shared.clock.clone(), &mut SmallRng::seed_from_u64(seed));
     let transport = SimTransport { recorder: recorder.clone() };
     let manager = Manager::builder(&url(shared.node))
         .servers((0..shared.nodes).map(|node| url(Node(node))))
         .auth(Auth::shared_secret(secret.as_bytes())?)
         .limits(shared.limits.clone())
         .transport(transport)
-        .env(Env::new(shared.clock.clone(), &mut SmallRng::seed_from_u64(seed)))
+        .env(env.clone())
         .buggify(fault_points)
         .build()?;
     load::register(&manager, &shared.table, recorder)?;
@@ -336,6 +273,7 @@ fn start(shared: &Arc<NodeShared>, recorder: &NodeRecorder) -> turmoil::Result<H
         node,
         nodes,
         manager,
+        env,
         clock,
         recorder,
         seed: seed.rotate_left(1),

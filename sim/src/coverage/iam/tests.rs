@@ -3,6 +3,7 @@
 use super::super::Coverage;
 use super::*;
 use crate::event::CallId;
+use crate::fault::{PoolDown, PoolUp, PowerLoss};
 use crate::plan::{ItemChange, Outage};
 
 const A: Node = Node(0);
@@ -22,8 +23,8 @@ fn fault(at_ms: u64, fault: Fault) -> Step {
 
 fn pool(at_ms: u64, is_there: bool) -> Step {
     let (node, pool, reason) = (A, 0, Outage::NotInitialised);
-    let up = Fault::PoolUp { node, pool };
-    fault(at_ms, if is_there { up } else { Fault::PoolDown { node, pool, reason } })
+    let up = Fault::PoolUp(PoolUp { node, pool });
+    fault(at_ms, if is_there { up } else { Fault::PoolDown(PoolDown { node, pool, reason }) })
 }
 
 fn state(at_ms: u64, node: Node, remote: Node, state: ConnectionState) -> Step {
@@ -120,7 +121,7 @@ fn reaching(point: &str) -> Vec<Step> {
             vec![persisted(1, B, 1, put), started(5, A), persisted(6, A, 1, put)]
         }
         "load_interrupted_by_crash" => {
-            vec![started(1, A), fault(2, Fault::PowerLoss { node: A })]
+            vec![started(1, A), fault(2, Fault::PowerLoss(PowerLoss { node: A }))]
         }
         "pool_came_online_late" => {
             vec![pool(0, false), started(1, A), pool(2, true), visible(3, A, &[])]
@@ -130,7 +131,7 @@ fn reaching(point: &str) -> Vec<Step> {
         }
         "restarted_node_fetched_missed_change" => vec![
             started(0, A),
-            fault(1, Fault::PowerLoss { node: A }),
+            fault(1, Fault::PowerLoss(PowerLoss { node: A })),
             persisted(2, B, 1, put),
             started(3, A),
             persisted(4, A, 1, put),
@@ -185,7 +186,8 @@ fn similar_events_do_not_reach_a_point() {
     before[0].0 = 0;
     never("item_changed_on_both_sides_of_partition", before);
     never("item_put_and_deleted_across_partition", on_both_sides(put, put));
-    let loaded = vec![started(1, A), visible(2, A, &[]), fault(3, Fault::PowerLoss { node: A })];
+    let loaded =
+        vec![started(1, A), visible(2, A, &[]), fault(3, Fault::PowerLoss(PowerLoss { node: A }))];
     never("load_interrupted_by_crash", loaded);
     let not_running = vec![pool(0, false), pool(1, true), started(2, A), visible(3, A, &[])];
     never("pool_came_online_late", not_running);

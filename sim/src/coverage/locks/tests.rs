@@ -1,5 +1,6 @@
 use super::super::Coverage;
 use super::*;
+use crate::fault::{Pause, PowerLoss, Resume};
 use crate::lock::{LockerView, LocksView};
 use crate::plan::{ClockWhilePaused, Plan};
 use crate::world::World;
@@ -67,16 +68,19 @@ fn reaching(point: &str) -> Vec<Step> {
             let waits = vec![(2, B, requested(1, &[0], true)), (3, A, ended(0, LockEnd::Unlocked))];
             and(and(held(), waits), vec![(4, B, granted(1))])
         }
-        "lock_granted_while_another_holder_is_paused" => {
-            and(and(held(), vec![fault(Fault::Pause { node: A })]), holds(1, B, true).to_vec())
-        }
+        "lock_granted_while_another_holder_is_paused" => and(
+            and(held(), vec![fault(Fault::Pause(Pause { node: A }))]),
+            holds(1, B, true).to_vec(),
+        ),
         "lock_kept_while_majority_of_lockers_crashed" => {
-            let crashes = [Node(1), Node(2)].map(|node| fault(Fault::PowerLoss { node }));
+            let crashes =
+                [Node(1), Node(2)].map(|node| fault(Fault::PowerLoss(PowerLoss { node })));
             and(and(held(), crashes.to_vec()), over(LockEnd::Unlocked))
         }
-        "lock_kept_while_minority_of_lockers_crashed" => {
-            and(and(held(), vec![fault(Fault::PowerLoss { node: B })]), over(LockEnd::Dropped))
-        }
+        "lock_kept_while_minority_of_lockers_crashed" => and(
+            and(held(), vec![fault(Fault::PowerLoss(PowerLoss { node: B }))]),
+            over(LockEnd::Dropped),
+        ),
         "lock_loss_found_by_check" => and(held(), vec![lost(LossNotice::Checked)]),
         "lock_loss_notified" => and(held(), vec![lost(LossNotice::Notified)]),
         "lock_loss_by_force_unlock" => and(held(), vec![forced(), lost(LossNotice::Notified)]),
@@ -151,8 +155,8 @@ fn views_of_the_nodes_reach_points() {
 fn similar_events_do_not_reach_a_point() {
     let node = A;
     let mut resumed = holds(0, A, true).to_vec();
-    resumed.push(fault(Fault::Pause { node }));
-    resumed.push(fault(Fault::Resume { node, clock: ClockWhilePaused::Ran }));
+    resumed.push(fault(Fault::Pause(Pause { node })));
+    resumed.push(fault(Fault::Resume(Resume { node, clock: ClockWhilePaused::Ran })));
     resumed.extend(holds(1, B, true));
     let counts = reached(&resumed).counts().clone();
     assert!(!counts.contains_key("lock_granted_while_another_holder_is_paused"), "{counts:?}");

@@ -1,12 +1,13 @@
 //! The clocks of one node, with the skew and drift that the run sets.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use grid::sync::{Mutex, MutexGuard};
 use grid::time::{Clock, Instant, Timestamp};
 use tokio::runtime::Handle;
 
-use crate::plan::ClockWhilePaused;
+use crate::fault::ClockWhilePaused;
 
 /// Wall-clock start of all runs, in seconds since the Unix epoch.
 pub const EPOCH_SECONDS: u64 = 1_700_000_000;
@@ -37,7 +38,7 @@ struct ClockState {
 
 impl NodeClock {
     fn state(&self) -> MutexGuard<'_, ClockState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Starts a new incarnation at the simulated time `now`. Must be called inside its runtime.

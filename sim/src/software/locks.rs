@@ -1,7 +1,7 @@
 //! The production locks: dsync on every node, configured by the plan.
 
 use std::error::Error;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -11,19 +11,21 @@ use dsync::{
     LockerError, Stats,
 };
 use grid::Env;
+use grid::sync::Mutex;
 use grid::time::Instant;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use super::{
+use crate::event::LockFailure;
+use crate::host::{Host, Software};
+use crate::lock::{
     BoxFuture, GrantView, HeldLock, LockClient, LockRequest, LockerView, LocksView, call_of,
 };
-use crate::event::LockFailure;
+use crate::node::url;
 use crate::plan::{LocksPlan, Plan};
-use crate::world::{Host, Software, url};
 
 /// Returns the software for the nodes of `plan`: dsync, if the plan has locks.
-pub fn software(plan: &Plan) -> Arc<dyn Software> {
+pub(super) fn software(plan: &Plan) -> Arc<dyn Software> {
     match &plan.cluster.locks {
         Some(locks) => Arc::new(DsyncSoftware(locks.clone())),
         None => Arc::new(()),
@@ -134,11 +136,11 @@ impl DsyncLock {
     }
 
     fn with_guard<R>(&self, read: impl FnOnce(&Guard) -> R) -> Option<R> {
-        self.guard.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(read)
+        self.guard.lock().as_ref().map(read)
     }
 
     fn take(&self) -> Option<Guard> {
-        self.guard.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.guard.lock().take()
     }
 }
 
