@@ -87,6 +87,7 @@ mod reconcile;
 mod retry;
 mod serve;
 mod shutdown;
+mod time;
 mod writer;
 
 pub use iam::{BuildError, ChangeError, ChangeOutcome, Iam, IamBuilder, Phase, ReadyError};

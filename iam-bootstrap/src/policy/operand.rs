@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use chrono::{DateTime, NaiveDate, NaiveTime};
 
-use crate::model::UtcMillis;
+use crate::time::UtcMillis;
 
 /// Maximum number of digits after the point. A longer number is rejected, not rounded.
 const FRACTION_DIGITS: usize = 9;
