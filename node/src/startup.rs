@@ -19,7 +19,7 @@ pub(crate) mod system;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use grid::env::SystemClock;
+use grid::env::Env;
 use grid::{Connection, Name, RegisterError};
 use iam_bootstrap::deployment::{Conflict, Deployment, DeploymentId, StartError};
 use iam_bootstrap::model::UserName;
@@ -28,7 +28,6 @@ use iam_bootstrap::verify::{self, VerifyOptions};
 use iam_bootstrap::{
     BuildError, Iam, IamBuilder, IamStore, MemoryStore, Phase as IamPhase, SystemConfig,
 };
-use rand::RngExt;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
@@ -194,11 +193,7 @@ impl Startup {
                 _ => false,
             });
         };
-        let options = VerifyOptions {
-            clock: Arc::new(SystemClock::new()),
-            seed: rand::rng().random(),
-            limit: None,
-        };
+        let options = VerifyOptions { env: Env::system(), limit: None };
         let peers = self.inner.peers.clone();
         if let Err(error) = verify::verify_among(peers, &self.inner.system, options, report).await {
             // Unreachable without a limit. If it were reached, continuing would be wrong.

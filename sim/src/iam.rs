@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use grid::env::{Env, SystemClock};
 use iam_bootstrap::model::UserName;
 use iam_bootstrap::record::{Content, Record, Version};
 use iam_bootstrap::store::sealed::Keys;
@@ -46,8 +47,7 @@ impl Software for IamSoftware {
         let refresh = Duration::from_millis(u64::from(self.0.refresh_ms));
         let mut iam = Iam::builder(&host.manager, UserName::new("root")?, keys()?)
             .refresh_interval(refresh)
-            .clock(host.clock.clone())
-            .rng(StdRng::seed_from_u64(host.seed ^ 0x0069_616d));
+            .env(Env::new(host.clock.clone(), &mut StdRng::seed_from_u64(host.seed ^ 0x0069_616d)));
         for (index, store) in (0..).zip(&host.pools) {
             iam = iam.pool(pool::RecordingPool::new(index, sealed(store)?, &host.recorder));
         }
@@ -63,7 +63,8 @@ fn keys() -> Result<Keys, Box<dyn Error>> {
 }
 
 fn sealed(store: &MemoryStore) -> Result<Sealed<MemoryStore>, Box<dyn Error>> {
-    Ok(Sealed::new(store.clone(), keys()?, StdRng::seed_from_u64(1)))
+    let env = Env::new(SystemClock::new(), &mut StdRng::seed_from_u64(1));
+    Ok(Sealed::new(store.clone(), keys()?, &env))
 }
 
 /// Creates the pools of one node, with their seeded items.

@@ -18,11 +18,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
+use grid::backoff::{Backoff, jittered};
 use grid::time::Instant;
 use rand::rngs::SmallRng;
-use rand::{Rng, RngExt, SeedableRng};
+use rand::{RngExt, SeedableRng};
 
 use crate::limits::{
     ATTEMPTS_PER_REPORT, REPORT_DELAY, SPREAD_MAX, SPREAD_PER_PEER, VERIFY_CONCURRENCY_MAX,
@@ -120,28 +120,40 @@ pub struct Verify {
     rng: SmallRng,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct PeerState {
     /// Time of the next request; `None` while one is in flight, or if the peer agrees.
     request_at: Option<Instant>,
     in_flight: bool,
     /// Failed attempts since the last response.
     attempts: u32,
+    /// Waits after failed attempts.
+    backoff: Backoff,
     failure: Option<Arc<str>>,
     agreement: Agreement,
     /// Digest of the configuration with which the peer was last reported.
     reported_digest: Option<String>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 enum Agreement {
-    #[default]
     Unknown,
     Agrees,
-    Differs {
-        digest: String,
-        difference: ConfigDifference,
-    },
+    Differs { digest: String, difference: ConfigDifference },
+}
+
+impl PeerState {
+    fn new(first_request_at: Instant) -> Self {
+        Self {
+            request_at: Some(first_request_at),
+            in_flight: false,
+            attempts: 0,
+            backoff: Backoff::new(VERIFY_RETRY_FIRST, VERIFY_RETRY_MAX),
+            failure: None,
+            agreement: Agreement::Unknown,
+            reported_digest: None,
+        }
+    }
 }
 
 impl Verify {
@@ -150,10 +162,7 @@ impl Verify {
         let mut rng = SmallRng::seed_from_u64(config.seed);
         let count = u32::try_from(config.peers).unwrap_or(u32::MAX);
         let spread = SPREAD_PER_PEER.saturating_mul(count).min(SPREAD_MAX);
-        let peer = |_| {
-            let request_at = Some(now + spread.mul_f64(rng.random::<f64>()));
-            PeerState { request_at, ..PeerState::default() }
-        };
+        let peer = |_| PeerState::new(now + spread.mul_f64(rng.random::<f64>()));
         let peers = (0..config.peers).map(peer).collect();
         let mut verify = Self {
             ours: config.ours,
@@ -277,6 +286,7 @@ impl Verify {
         match response {
             Ok(config) => {
                 (peer_state.attempts, peer_state.failure) = (0, None);
+                peer_state.backoff.reset();
                 self.handle_config(peer, config, now);
             }
             Err(cause) => self.handle_failure(peer, cause, now),
@@ -307,9 +317,7 @@ impl Verify {
         let Some(peer_state) = self.peers.get_mut(peer) else { return };
         peer_state.attempts = peer_state.attempts.saturating_add(1);
         peer_state.failure = Some(cause);
-        let doubled =
-            VERIFY_RETRY_FIRST.saturating_mul(1 << peer_state.attempts.min(10).saturating_sub(1));
-        peer_state.request_at = Some(now + jittered(doubled.min(VERIFY_RETRY_MAX), &mut self.rng));
+        peer_state.request_at = Some(now + peer_state.backoff.next_wait(&mut self.rng));
         // One line for all, when the peer with the most attempts reaches a multiple.
         let attempts = peer_state.attempts;
         let is_first = self.peers.iter().all(|other| other.attempts <= attempts);
@@ -404,11 +412,6 @@ pub enum PeerIssue {
     Differs(ConfigDifference),
     /// It did not respond.
     Unreachable(Arc<str>),
-}
-
-/// Returns a random wait from the upper half of the span, so that queries do not synchronise.
-fn jittered(wait: Duration, rng: &mut dyn Rng) -> Duration {
-    wait.mul_f64(0.5 + 0.5 * rng.random::<f64>())
 }
 
 #[cfg(test)]

@@ -28,19 +28,18 @@ pub(crate) async fn directories(
     initialise: bool,
     secret: &SecretBytes,
 ) -> Result<Vec<Arc<dyn IamStore>>, PoolError> {
+    use grid::env::Env;
     use iam_bootstrap::Sealed;
     use iam_bootstrap::store::DirectoryStore;
-    use rand::SeedableRng;
-    use rand::rngs::StdRng;
 
+    let env = Env::system();
     let mut pools: Vec<Arc<dyn IamStore>> = Vec::new();
     for root in roots {
         let store = DirectoryStore::new(root);
         if initialise {
             store.initialise().await?;
         }
-        let rng = StdRng::from_rng(&mut rand::rng());
-        pools.push(Arc::new(Sealed::new(store, Keys::new(secret.expose())?, rng)));
+        pools.push(Arc::new(Sealed::new(store, Keys::new(secret.expose())?, &env)));
     }
     Ok(pools)
 }

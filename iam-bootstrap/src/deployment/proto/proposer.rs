@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use grid::backoff::Backoff;
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
@@ -88,8 +89,7 @@ pub struct Proposer {
     highest_refused_round: u64,
     /// Round of this proposer's last attempt. It is never used again.
     last_used_round: u64,
-    /// Upper bound of the next wait.
-    retry_ceiling: Duration,
+    backoff: Backoff,
     /// Number of the current state: a timer that was set in an earlier one does nothing.
     epoch: u64,
     phase: ProposerPhase,
@@ -127,7 +127,7 @@ impl Proposer {
         let others = u32::try_from(servers.saturating_sub(1)).unwrap_or(u32::MAX);
         let spread = timing.spread_per_server.saturating_mul(others);
         let wait = spread.mul_f64(rng.random::<f64>());
-        let retry_ceiling = timing.retry_first;
+        let backoff = Backoff::new(timing.retry_first, timing.retry_max);
         let (phase, outputs) = (ProposerPhase::Waiting { wait }, VecDeque::new());
         let (highest_refused_round, last_used_round, epoch) = (0, 0, 0);
         Self {
@@ -138,7 +138,7 @@ impl Proposer {
             proposed_id,
             highest_refused_round,
             last_used_round,
-            retry_ceiling,
+            backoff,
             epoch,
             phase,
             outputs,
@@ -318,11 +318,9 @@ impl Proposer {
         }
     }
 
-    /// Waits before the next attempt: drawn from the upper half of an interval that doubles
-    /// with each attempt.
+    /// Waits before the next attempt.
     fn back_off(&mut self) {
-        let wait = self.retry_ceiling.mul_f64(0.5 + 0.5 * self.rng.random::<f64>());
-        self.retry_ceiling = (self.retry_ceiling * 2).min(self.timing.retry_max);
+        let wait = self.backoff.next_wait(&mut self.rng);
         self.outputs.clear();
         self.enter(ProposerPhase::Waiting { wait });
     }
