@@ -12,11 +12,8 @@ use rustix::fs::{major, minor, stat, statvfs};
 use tokio::sync::oneshot;
 
 use super::Space;
-use super::mounts::DriveMount;
+use super::mounts::{DeviceNumber, DriveMount};
 use crate::limits::{DRIVES_MAX, SPACE_TIMEOUT};
-
-/// Major and minor number of a block device.
-pub(super) type DeviceNumber = (u32, u32);
 
 /// Result of one drive's probe.
 #[derive(Debug, Default)]
