@@ -83,6 +83,7 @@ pub mod wire;
 
 mod broadcast;
 mod change;
+mod check_schedule;
 mod codec;
 mod derive;
 mod peers;

@@ -11,6 +11,7 @@ mod entry;
 mod evaluate;
 mod findings;
 mod hash;
+mod invariants;
 mod item;
 mod name_entries;
 
@@ -26,6 +27,7 @@ use std::hash::Hash;
 use rpds::HashTrieMapSync;
 use rustc_hash::FxBuildHasher;
 
+use crate::check_schedule::CheckSchedule;
 use crate::model::{
     AccessKey, Group, GroupName, PolicyMapping, PolicyName, Secret, ServiceAccount,
     TemporaryCredential, User, UserName,
@@ -80,6 +82,7 @@ pub struct Snapshot {
     temporary: Map<AccessKey, HashedItem<TemporaryCredential>>,
     policies: Map<PolicyName, HashedItem<Policy>>,
     totals: Totals,
+    checks: CheckSchedule,
 }
 
 /// Owner of an access key.
@@ -119,6 +122,7 @@ impl Snapshot {
             temporary: map(),
             policies: map(),
             totals: Totals::default(),
+            checks: CheckSchedule::default(),
         }
     }
 
@@ -235,3 +239,6 @@ impl fmt::Debug for Snapshot {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

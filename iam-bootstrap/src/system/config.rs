@@ -192,6 +192,7 @@ fn shorten(text: String) -> String {
     let hash = HEXLOWER.encode(&Sha256::digest(&text));
     let mut beginning = CONFIG_TEXT_BYTES_MAX / 2;
     while !text.is_char_boundary(beginning) {
+        debug_assert!(beginning > 0, "every text has a character boundary at 0");
         beginning -= 1;
     }
     format!("{}… sha256:{hash}", text.get(..beginning).unwrap_or_default())

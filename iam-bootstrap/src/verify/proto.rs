@@ -24,6 +24,7 @@ use grid::time::Instant;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::check_schedule::CheckSchedule;
 use crate::limits::{
     ATTEMPTS_PER_REPORT, REPORT_DELAY, SPREAD_MAX, SPREAD_PER_PEER, VERIFY_CONCURRENCY_MAX,
     VERIFY_DIFFERING_RETRY, VERIFY_LINGER, VERIFY_RETRY_FIRST, VERIFY_RETRY_MAX,
@@ -80,6 +81,7 @@ pub enum Report {
 
 /// State of the verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
 pub enum VerifyStatus {
     /// Waiting for more peers to agree.
     Waiting,
@@ -118,6 +120,7 @@ pub struct Verify {
     outlier_reported_for: Option<String>,
     reports: Vec<Report>,
     rng: SmallRng,
+    checks: CheckSchedule,
 }
 
 #[derive(Debug)]
@@ -174,8 +177,10 @@ impl Verify {
             outlier_reported_for: None,
             reports: Vec::new(),
             rng,
+            checks: CheckSchedule::default(),
         };
         verify.update_status(now);
+        verify.check_after_change();
         verify
     }
 
@@ -230,6 +235,7 @@ impl Verify {
     }
 
     /// Returns a peer to query now. Pass the result to [`Verify::handle_response`].
+    #[must_use]
     pub fn poll_request(&mut self, now: Instant) -> Option<usize> {
         let in_flight = self.peers.iter().filter(|peer| peer.in_flight).count();
         if self.is_done() || in_flight >= VERIFY_CONCURRENCY_MAX {
@@ -241,10 +247,12 @@ impl Verify {
         let (_, index) = next?;
         let peer = self.peers.get_mut(index)?;
         (peer.request_at, peer.in_flight) = (None, true);
+        self.check_after_change();
         Some(index)
     }
 
     /// Returns the next event to log.
+    #[must_use]
     pub fn poll_report(&mut self) -> Option<Report> {
         (!self.reports.is_empty()).then(|| self.reports.remove(0))
     }
@@ -268,6 +276,7 @@ impl Verify {
             self.report_differences();
         }
         self.update_status(now);
+        self.check_after_change();
     }
 
     /// Handles the response of a peer: its configuration (`None`: the same as ours), or the reason
@@ -292,6 +301,7 @@ impl Verify {
             Err(cause) => self.handle_failure(peer, cause, now),
         }
         self.update_status(now);
+        self.check_after_change();
     }
 
     fn handle_config(&mut self, peer: usize, config: Option<SystemConfig>, now: Instant) {
@@ -405,6 +415,61 @@ impl Verify {
     }
 }
 
+impl Verify {
+    /// Checks that each peer is in one of its states, the requests in flight are bounded, and the
+    /// counts are those of the peers.
+    ///
+    /// # Panics
+    ///
+    /// If one of these does not hold. The message names the field and both values.
+    pub fn check_invariants(&self) {
+        for (index, peer) in self.peers.iter().enumerate() {
+            peer.check_invariants(index);
+        }
+        let in_flight = self.peers.iter().filter(|peer| peer.in_flight).count();
+        let max = VERIFY_CONCURRENCY_MAX;
+        assert!(in_flight <= max, "in_flight is {in_flight}, and the maximum is {max}");
+        let Tally { needed, agree, differ, unreachable, .. } = self.tally();
+        let counted = agree + differ + unreachable;
+        assert_eq!(counted, self.peers.len(), "peers in the tally, and peers.len()");
+        let (status, linger_until) = (self.status, self.linger_until);
+        let is_verified = status == VerifyStatus::Verified;
+        assert!(is_verified || linger_until.is_none(), "linger_until of {status:?}");
+        assert!(!is_verified || agree >= needed, "{status:?} with {agree} of {needed} peers");
+        let is_enough = status == VerifyStatus::Waiting && agree >= needed;
+        assert!(!is_enough, "{status:?} with {agree} of {needed} peers");
+    }
+
+    fn check_after_change(&self) {
+        self.checks.record();
+        if self.checks.is_due(self.peers.len()) {
+            self.check_invariants();
+        }
+    }
+}
+
+impl PeerState {
+    /// Checks that exactly one thing ends the current state: a response, a time, or nothing.
+    fn check_invariants(&self, index: usize) {
+        let agrees = matches!(self.agreement, Agreement::Agrees);
+        let (in_flight, request_at) = (self.in_flight, self.request_at);
+        let ends = [in_flight, request_at.is_some(), agrees].into_iter().filter(|end| *end);
+        assert_eq!(
+            ends.count(),
+            1,
+            "peers[{index}]: one of in_flight {in_flight}, request_at {request_at:?}, {agrees}"
+        );
+        let (attempts, failure) = (self.attempts, &self.failure);
+        assert_eq!(
+            attempts == 0,
+            failure.is_none(),
+            "peers[{index}]: attempts {attempts}, failure {failure:?}"
+        );
+        let reported = &self.reported_digest;
+        assert!(!agrees || reported.is_none(), "peers[{index}] agrees, reported as {reported:?}");
+    }
+}
+
 /// Reason why a peer does not count as agreeing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PeerIssue {
@@ -414,5 +479,7 @@ pub enum PeerIssue {
     Unreachable(Arc<str>),
 }
 
+#[cfg(test)]
+mod table_tests;
 #[cfg(test)]
 mod tests;
