@@ -8,14 +8,13 @@ use std::fs;
 use std::path::Path;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use grid::env::Env;
 use grid::{Auth, Manager};
 use iam_bootstrap::model::{Secret, User, UserName};
 use iam_bootstrap::record::{Content, Record, Version};
 use iam_bootstrap::store::DirectoryStore;
 use iam_bootstrap::store::sealed::Keys;
 use iam_bootstrap::{Iam, IamStore, ItemKind, ItemPath, MemoryStore, Sealed};
-use rand::SeedableRng;
-use rand::rngs::StdRng;
 use tokio::runtime::Runtime;
 
 const USERS: usize = 100_000;
@@ -25,7 +24,7 @@ fn keys() -> Keys {
 }
 
 fn sealed<S: IamStore>(store: S) -> Sealed<S> {
-    Sealed::new(store, keys(), StdRng::seed_from_u64(1))
+    Sealed::new(store, keys(), &Env::system())
 }
 
 /// Encodes a user as a server stores it.

@@ -6,16 +6,13 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 
-use rand::rngs::SmallRng;
-use rand::{RngExt, SeedableRng};
+use grid::env::Env;
 use serde::{Deserialize, Serialize};
 
-use crate::iam::{IamInner, Phase};
-use crate::load::{LoadError, LoadSource, Progress, with_store_timeout};
+use crate::load::{LoadError, Progress};
 use crate::retry::RetryState;
-use crate::store::{IamStore, ItemPath, StoreError};
+use crate::store::{IamStore, ItemPath, StoreError, with_store_timeout};
 
 /// Format that this version writes.
 pub(crate) const FORMAT: u32 = 1;
@@ -56,13 +53,17 @@ enum FormatError {
     Lock(String),
 }
 
-/// Waits until the format of the first pool is known, and writes it if there is none.
-pub(crate) async fn check(inner: &Arc<IamInner>, source: &LoadSource) -> Result<(), LoadError> {
-    let Some(pool) = inner.pools.first() else { return Ok(()) };
-    let mut retry = RetryState::default();
-    let mut rng = SmallRng::seed_from_u64(source.seed.wrapping_mul(3));
+/// Waits until the format of the pool is known, and writes it if there is none. Calls
+/// `on_wait` with the reason before each wait.
+pub(crate) async fn check(
+    pool: &dyn IamStore,
+    format_lock: &dyn FormatLock,
+    env: &Env,
+    on_wait: impl Fn(Progress),
+) -> Result<(), LoadError> {
+    let (mut retry, mut rng) = (RetryState::new(), env.fork());
     loop {
-        let cause = match read_or_write_format(inner, &**pool).await {
+        let cause = match read_or_write_format(pool, format_lock).await {
             Ok(FORMAT) => return Ok(()),
             Ok(found) => return Err(LoadError::Format { found, max: FORMAT }),
             Err(FormatError::Store(error)) if !error.is_transient() => {
@@ -70,23 +71,26 @@ pub(crate) async fn check(inner: &Arc<IamInner>, source: &LoadSource) -> Result<
             }
             Err(error) => error.to_string(),
         };
-        let decision = retry.failed(&cause, source.clock.now(), rng.random());
-        if decision.should_log {
+        let decision = retry.failed(&cause, env.now(), &mut rng);
+        if decision.log.is_log() {
             let pool = pool.name();
             tracing::info!(target: "iam", pool, cause, "IAM load is waiting for a pool");
         }
         let mut progress = Progress::default();
         progress.waiting.insert(pool.name().to_owned(), cause);
-        inner.set_phase(Phase::Loading(progress));
+        on_wait(progress);
         tokio::time::sleep(decision.after).await;
     }
 }
 
-async fn read_or_write_format(inner: &IamInner, pool: &dyn IamStore) -> Result<u32, FormatError> {
+async fn read_or_write_format(
+    pool: &dyn IamStore,
+    format_lock: &dyn FormatLock,
+) -> Result<u32, FormatError> {
     if let Some(found) = read_format(pool).await? {
         return Ok(found);
     }
-    let guard = inner.format_lock.acquire().await.map_err(FormatError::Lock)?;
+    let guard = format_lock.acquire().await.map_err(FormatError::Lock)?;
     // The previous lock holder may have written it.
     let found = match read_format(pool).await? {
         Some(found) => found,

@@ -82,22 +82,26 @@ pub mod verify;
 pub mod wire;
 
 mod broadcast;
+mod change;
 mod codec;
+mod derive;
+mod peers;
+mod pools;
 mod reconcile;
+mod record_sealer;
 mod retry;
 mod serve;
 mod shutdown;
+mod startup;
+mod state;
+mod tasks;
+mod time;
 mod writer;
 
 pub use iam::{BuildError, ChangeError, ChangeOutcome, Iam, IamBuilder, Phase, ReadyError};
 pub use snapshot::{Decision, Item, ItemKey, Snapshot, SnapshotBuilder};
 pub use store::{IamStore, ItemKind, ItemPath, MemoryStore, PathError, Sealed, StoreError};
 pub use system::{ConfigDifference, HashKey, SystemConfig};
-
-/// Returns the wall clock's time in microseconds since the Unix epoch.
-pub(crate) fn wall_micros(clock: &dyn grid::time::Clock) -> u64 {
-    u64::try_from(clock.wall().unix_nanos() / 1_000).unwrap_or(0)
-}
 
 /// The example of the README compiles.
 #[cfg(doctest)]

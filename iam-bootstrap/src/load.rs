@@ -11,22 +11,19 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use grid::time::Clock;
+use grid::env::Env;
 use rand::rngs::SmallRng;
-use rand::{RngExt, SeedableRng};
 use tokio::sync::watch;
 
 use crate::codec::Change;
-use crate::limits::{
-    ITEMS_MAX, ITEMS_PER_READ, PARSED_PER_YIELD, SKIPPED_REPORTED_MAX, STORE_TIMEOUT,
-};
+use crate::limits::{ITEMS_MAX, ITEMS_PER_READ, PARSED_PER_YIELD, SKIPPED_REPORTED_MAX};
 use crate::model::UserName;
 use crate::record::Record;
 use crate::replica::{KnownItem, Replica};
 use crate::retry::RetryState;
 use crate::snapshot::{Snapshot, SnapshotBuilder};
-use crate::store::{self, IamStore, ItemKind, ItemPath, StoreError, StoreFuture};
-use crate::wall_micros;
+use crate::store::{self, IamStore, ItemKind, ItemPath, StoreError, with_store_timeout};
+use crate::time::unix_micros;
 
 /// Permanent error of a load. Retrying does not help; an operator has to act.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -107,13 +104,6 @@ pub(crate) struct Loaded {
     pub(crate) report: LoadReport,
 }
 
-/// Clock and seed of a load.
-#[derive(Clone)]
-pub(crate) struct LoadSource {
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) seed: u64,
-}
-
 /// Loads everything. Retries unavailable pools forever.
 ///
 /// # Cancel safety
@@ -122,28 +112,21 @@ pub(crate) struct LoadSource {
 pub(crate) async fn load(
     pools: &[Arc<dyn IamStore>],
     root: &UserName,
-    source: &LoadSource,
+    env: &Env,
     progress: &watch::Sender<Progress>,
 ) -> Result<Loaded, LoadError> {
-    let started = source.clock.now();
-    let read = pools.iter().enumerate().map(|(index, pool)| {
-        let rng = SmallRng::seed_from_u64(source.seed.wrapping_add(index as u64));
-        PoolReader {
-            pool: &**pool,
-            clock: &*source.clock,
-            rng,
-            retry: RetryState::default(),
-            progress,
-        }
-        .read_all()
+    let started = env.now();
+    let read = pools.iter().map(|pool| {
+        PoolReader { pool: &**pool, env, rng: env.fork(), retry: RetryState::new(), progress }
+            .read_all()
     });
-    let mut merged = Merged::new(root, wall_micros(&*source.clock));
+    let mut merged = Merged::new(root, unix_micros(env.wall()));
     for (index, pool) in futures_util::future::join_all(read).await.into_iter().enumerate() {
         merged.add(index, pool?).await?;
     }
     let mut loaded = merged.finish();
     loaded.report.pools = pools.len();
-    loaded.report.took = source.clock.now().since(started);
+    loaded.report.took = env.now().since(started);
     Ok(loaded)
 }
 
@@ -158,7 +141,7 @@ struct PoolContent {
 /// Reads one pool, with retries.
 struct PoolReader<'a> {
     pool: &'a dyn IamStore,
-    clock: &'a dyn Clock,
+    env: &'a Env,
     rng: SmallRng,
     retry: RetryState,
     progress: &'a watch::Sender<Progress>,
@@ -201,8 +184,8 @@ impl PoolReader<'_> {
             return Err(LoadError::Pool { pool: pool.to_owned(), error });
         }
         let cause = error.to_string();
-        let decision = self.retry.failed(&cause, self.clock.now(), self.rng.random());
-        if decision.should_log {
+        let decision = self.retry.failed(&cause, self.env.now(), &mut self.rng);
+        if decision.log.is_log() {
             tracing::info!(target: "iam", pool, cause, "IAM load is waiting for a pool");
         }
         self.progress.send_modify(|progress| {
@@ -210,21 +193,6 @@ impl PoolReader<'_> {
         });
         tokio::time::sleep(decision.after).await;
         Ok(())
-    }
-}
-
-/// Limits a store operation to [`STORE_TIMEOUT`]; a store that does not respond in time is
-/// unavailable.
-pub(crate) async fn with_store_timeout<T>(
-    pool: &dyn IamStore,
-    pending: StoreFuture<'_, T>,
-) -> Result<T, StoreError> {
-    match tokio::time::timeout(STORE_TIMEOUT, pending).await {
-        Ok(result) => result,
-        Err(_) => Err(StoreError::Unavailable {
-            store: pool.name().into(),
-            cause: format!("no answer within {STORE_TIMEOUT:?}").into(),
-        }),
     }
 }
 

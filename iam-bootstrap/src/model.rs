@@ -11,7 +11,6 @@ mod names;
 mod secret;
 mod service_account;
 mod temporary;
-mod time;
 mod user;
 
 pub use group::{Group, GroupError};
@@ -20,8 +19,9 @@ pub use names::{AccessKey, GroupName, NameError, NameProblem, PolicyName, UserNa
 pub use secret::{Secret, SecretError};
 pub use service_account::{Description, DescriptionError, ServiceAccount};
 pub use temporary::TemporaryCredential;
-pub use time::UtcMillis;
 pub use user::User;
+
+pub use crate::time::UtcMillis;
 
 use serde::{Deserialize, Serialize};
 

@@ -26,6 +26,7 @@
 mod condition;
 mod context;
 mod document;
+mod effect;
 mod error;
 mod evaluate;
 mod json;
@@ -35,6 +36,7 @@ mod parse;
 mod pattern;
 
 pub use context::{Context, PrincipalKind, Subject};
-pub use document::{Effect, Policy, Statement};
+pub use document::{Policy, Statement};
+pub use effect::Effect;
 pub use error::{PolicyError, Problem, Quoted};
 pub use evaluate::{Request, Verdict};

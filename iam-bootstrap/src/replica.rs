@@ -14,6 +14,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 use crate::limits::{CLOCK_SKEW_MAX, ITEMS_MAX};
 use crate::record::Version;
 use crate::store::ItemPath;
+use grid::check_schedule::CheckSchedule;
 
 /// Number of buckets of a digest.
 pub const BUCKETS: usize = 256;
@@ -85,6 +86,7 @@ pub struct KnownItem {
 
 /// Result of comparing a record with the known version of its item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
 pub enum Freshness {
     /// Newer: the record is to be applied.
     Newer,
@@ -104,7 +106,9 @@ pub enum Freshness {
 pub struct Replica {
     known: BTreeMap<ItemPath, KnownItem>,
     digest: Digest,
+    /// Latest time of all versions so far, in microseconds since the Unix epoch.
     latest: u64,
+    checks: CheckSchedule,
 }
 
 impl Replica {
@@ -166,12 +170,41 @@ impl Replica {
         }
         self.digest.add(path, known.version);
         self.latest = self.latest.max(known.version.micros);
+        self.check_after_change();
     }
 
     /// Removes a collectable item.
     pub fn remove(&mut self, path: &ItemPath) {
         if let Some(known) = self.known.remove(path) {
             self.digest.subtract(path, known.version);
+        }
+        self.check_after_change();
+    }
+
+    /// Checks that the digest and the latest time are those of the items. Visits all items; debug
+    /// builds call it themselves.
+    ///
+    /// # Panics
+    ///
+    /// If one of these does not hold. The message names the field and both values.
+    pub fn check_invariants(&self) {
+        let (mut digest, mut latest) = (Digest::default(), 0);
+        for (path, known) in &self.known {
+            digest.add(path, known.version);
+            latest = latest.max(known.version.micros);
+        }
+        // Later than all of them, if the latest item was removed: versions do not go back.
+        assert!(self.latest >= latest, "latest is {}, and an item has {latest}", self.latest);
+        for bucket in self.digest.differing(&digest) {
+            let [own, of_items] = [&self.digest, &digest].map(|all| all.0[usize::from(bucket)]);
+            assert_eq!(own, of_items, "digest of bucket {bucket}, and that of its items");
+        }
+    }
+
+    fn check_after_change(&self) {
+        self.checks.record();
+        if self.checks.is_due(self.known.len()) {
+            self.check_invariants();
         }
     }
 
@@ -305,6 +338,20 @@ mod tests {
             let next = replica.next_version(wall, 0);
             prop_assert!(replica.known.values().all(|known| known.version < next));
             prop_assert!(next.micros >= wall);
+        }
+
+        #[test]
+        fn b62_digest_is_that_of_the_items_after_any_changes(
+            changes in proptest::collection::vec((0..10_u8, 1..50_u64, any::<bool>()), 0..60),
+        ) {
+            let mut replica = Replica::default();
+            for (number, micros, is_removal) in changes {
+                match is_removal {
+                    true => replica.remove(&path(number)),
+                    false => record_if_newer(&mut replica, &path(number), version(micros)),
+                }
+            }
+            replica.check_invariants();
         }
 
         #[test]

@@ -11,6 +11,7 @@ mod entry;
 mod evaluate;
 mod findings;
 mod hash;
+mod invariants;
 mod item;
 mod name_entries;
 
@@ -32,6 +33,7 @@ use crate::model::{
 };
 use crate::policy::Policy;
 use entry::{HashedItem, Totals};
+use grid::check_schedule::CheckSchedule;
 use name_entries::{GroupEntry, UserEntry};
 
 /// A persistent map: a changed copy shares the unchanged parts. The hasher is fixed, because
@@ -80,6 +82,7 @@ pub struct Snapshot {
     temporary: Map<AccessKey, HashedItem<TemporaryCredential>>,
     policies: Map<PolicyName, HashedItem<Policy>>,
     totals: Totals,
+    checks: CheckSchedule,
 }
 
 /// Owner of an access key.
@@ -119,6 +122,7 @@ impl Snapshot {
             temporary: map(),
             policies: map(),
             totals: Totals::default(),
+            checks: CheckSchedule::default(),
         }
     }
 
@@ -235,3 +239,6 @@ impl fmt::Debug for Snapshot {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

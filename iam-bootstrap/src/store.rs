@@ -21,7 +21,7 @@ pub use memory::MemoryStore;
 pub use path::{ItemKind, ItemPath, PathError};
 pub use sealed::Sealed;
 
-use crate::limits::ITEMS_PER_READ;
+use crate::limits::{ITEMS_PER_READ, STORE_TIMEOUT};
 
 /// Error of a store operation.
 ///
@@ -211,6 +211,21 @@ pub trait IamStore: Send + Sync + 'static {
             }
             Ok(items)
         })
+    }
+}
+
+/// Limits a store operation to [`STORE_TIMEOUT`]; a store that does not respond in time is
+/// unavailable.
+pub(crate) async fn with_store_timeout<T>(
+    pool: &dyn IamStore,
+    pending: StoreFuture<'_, T>,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout(STORE_TIMEOUT, pending).await {
+        Ok(result) => result,
+        Err(_) => Err(StoreError::Unavailable {
+            store: pool.name().into(),
+            cause: format!("no answer within {STORE_TIMEOUT:?}").into(),
+        }),
     }
 }
 

@@ -8,11 +8,11 @@
 pub mod proto;
 pub mod wire;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use grid::time::{Clock, Instant};
+use grid::env::Env;
+use grid::time::Instant;
 use grid::{CallOptions, Connection, Manager, RegisterError};
 use tokio::task::JoinSet;
 
@@ -36,19 +36,12 @@ pub fn serve(manager: &Manager, config: &Arc<SystemConfig>) -> Result<(), Regist
 }
 
 /// Options of [`verify`].
+#[derive(Debug, Clone, Default)]
 pub struct VerifyOptions {
-    /// Clock of the waits.
-    pub clock: Arc<dyn Clock>,
-    /// Seed of the jitter, different on each server.
-    pub seed: u64,
+    /// Clock of the waits, and source of their jitter.
+    pub env: Env,
     /// Longest wait for enough peers; `None` waits forever.
     pub limit: Option<Duration>,
-}
-
-impl fmt::Debug for VerifyOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VerifyOptions").field("limit", &self.limit).finish_non_exhaustive()
-    }
 }
 
 /// The limit passed before enough peers agreed.
@@ -124,7 +117,7 @@ pub async fn verify_among(
 /// Performs the I/O of the state machine.
 struct Driver {
     verify: Verify,
-    clock: Arc<dyn Clock>,
+    env: Env,
     peers: Vec<Connection>,
     digest: Arc<str>,
     requests: JoinSet<(usize, ConfigResult)>,
@@ -142,14 +135,14 @@ impl Driver {
         options: VerifyOptions,
         notify_progress: Box<dyn Fn(VerifyError) + Send + Sync>,
     ) -> Self {
-        let VerifyOptions { clock, seed, limit } = options;
-        let now = clock.now();
+        let VerifyOptions { env, limit } = options;
+        let now = env.now();
         let deadline = limit.map(|limit| now + limit);
-        let verify_config =
-            VerifyConfig { ours: Arc::clone(config), peers: peers.len(), deadline, seed };
+        let (ours, seed) = (Arc::clone(config), env.seed());
+        let verify_config = VerifyConfig { ours, peers: peers.len(), deadline, seed };
         Self {
             verify: Verify::new(verify_config, now),
-            clock,
+            env,
             peers,
             digest: config.digest().into(),
             requests: JoinSet::new(),
@@ -176,7 +169,7 @@ impl Driver {
 
     async fn run_until(&mut self, is_done: impl Fn(&Verify) -> bool) -> VerifyStatus {
         loop {
-            let now = self.clock.now();
+            let now = self.env.now();
             self.verify.handle_timeout(now);
             while let Some(peer) = self.verify.poll_request(now) {
                 self.send_request(peer);
@@ -193,7 +186,7 @@ impl Driver {
                 Some(completed) = self.requests.join_next() => {
                     // An aborted request is not repeated: the runtime is shutting down.
                     if let Ok((peer, response)) = completed {
-                        self.verify.handle_response(peer, response, self.clock.now());
+                        self.verify.handle_response(peer, response, self.env.now());
                         self.notify_progress();
                     }
                 }

@@ -4,14 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use grid::env::Env;
 use iam_bootstrap::limits::{ITEM_BYTES_MAX, SEAL_BYTES};
 use iam_bootstrap::store::ReadItem;
 use iam_bootstrap::store::memory::{Health, Operation};
 use iam_bootstrap::store::sealed::{Keys, ResealReport, RootSecretError};
 use iam_bootstrap::{IamStore, ItemKind, ItemPath, MemoryStore, Sealed, StoreError};
 use proptest::prelude::*;
-use rand::SeedableRng;
-use rand::rngs::StdRng;
 
 const SECRET: &[u8] = b"correct horse battery staple";
 
@@ -24,7 +23,7 @@ fn alice() -> ItemPath {
 }
 
 fn sealed<S: IamStore>(store: S, secret: &[u8]) -> Sealed<S> {
-    Sealed::new(store, Keys::new(secret).expect("valid length"), StdRng::seed_from_u64(1))
+    Sealed::new(store, Keys::new(secret).expect("valid length"), &Env::system())
 }
 
 #[derive(Debug, Clone)]
@@ -279,7 +278,7 @@ async fn b61_root_secret_rotation_loses_no_item() {
 
     let keys = || Keys::new(b"the new secret").expect("valid length");
     let both = keys().with_older(SECRET).expect("valid length");
-    let mut rotating = Sealed::new(inner.clone(), both, StdRng::seed_from_u64(2));
+    let mut rotating = Sealed::new(inner.clone(), both, &Env::system());
     assert_eq!(
         rotating.read(&path(ItemKind::User, "a")).await,
         Ok(b"users".to_vec()),
@@ -290,7 +289,7 @@ async fn b61_root_secret_rotation_loses_no_item() {
     let again = rotating.reseal().await.expect("store is online");
     assert_eq!(again, ResealReport { resealed: 0, current: 8, failed: done.failed });
 
-    let new = Sealed::new(inner, keys(), StdRng::seed_from_u64(3));
+    let new = Sealed::new(inner, keys(), &Env::system());
     assert_eq!(new.read(&path(ItemKind::Temporary, "a")).await, Ok(b"temporary".to_vec()));
     assert_eq!(new.read(&ItemPath::format()).await, Ok(b"1".to_vec()));
     let error = old.read(&path(ItemKind::User, "a")).await.expect_err("old secret is rejected");
@@ -304,7 +303,7 @@ async fn debug_output_shows_no_secret_and_no_item() {
     let keys = Keys::new(SECRET)
         .and_then(|keys| keys.with_older(b"the elder secret"))
         .expect("valid length");
-    let store = Sealed::new(inner.clone(), keys, StdRng::seed_from_u64(1));
+    let store = Sealed::new(inner.clone(), keys, &Env::system());
     let shown = format!("{store:?} {inner:?}");
     let secrets: [&[u8]; 3] = [SECRET, b"the elder secret", b"a plain item"];
     for secret in secrets {

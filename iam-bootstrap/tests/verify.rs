@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use grid::env::SystemClock;
+use grid::env::Env;
 use grid::{Auth, Manager};
 use iam_bootstrap::verify::wire::{SERVER_VERIFY, VerifyArgs, VerifyResponse};
 use iam_bootstrap::verify::{VerifyError, VerifyOptions, proto::Tally, serve, verify};
@@ -108,8 +108,7 @@ impl Cluster {
     }
 
     async fn verify(&self, server: usize, limit: Duration) -> Result<Tally, VerifyError> {
-        let clock = Arc::new(SystemClock::new());
-        let options = VerifyOptions { clock, seed: 1 + server as u64, limit: Some(limit) };
+        let options = VerifyOptions { env: Env::system(), limit: Some(limit) };
         verify(&self.managers[server], &self.configs[server], options).await
     }
 

@@ -194,11 +194,7 @@ impl Startup {
                 _ => false,
             });
         };
-        let options = VerifyOptions {
-            clock: Arc::clone(self.inner.env.clock()),
-            seed: self.inner.env.seed(),
-            limit: None,
-        };
+        let options = VerifyOptions { env: self.inner.env.clone(), limit: None };
         let peers = self.inner.peers.clone();
         if let Err(error) = verify::verify_among(peers, &self.inner.system, options, report).await {
             // Unreachable without a limit. If it were reached, continuing would be wrong.

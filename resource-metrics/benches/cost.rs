@@ -8,8 +8,7 @@ use std::future::Future;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use grid::env::SystemClock;
-use grid::time::Clock;
+use grid::env::Env;
 use grid::{Auth, Manager};
 use resource_metrics::aggregate::Aggregator;
 use resource_metrics::sample::{
@@ -36,10 +35,10 @@ async fn main() {
     let system = SystemSource::new(Drives::Directories(Vec::new()));
     measure("sample of this machine, no drives", rounds, || system.sample()).await;
 
-    let (clock, sample) = (SystemClock::new(), busy_sample());
-    let mut aggregator = Aggregator::new(clock.wall());
+    let (env, sample) = (Env::system(), busy_sample());
+    let mut aggregator = Aggregator::new(env.wall());
     measure("aggregation and report of 16 drives, 4 interfaces", rounds, || {
-        aggregator.observe(&sample, clock.now(), clock.wall());
+        aggregator.observe(&sample, env.now(), env.wall());
         std::future::ready(aggregator.report())
     })
     .await;

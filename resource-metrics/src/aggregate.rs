@@ -27,7 +27,7 @@ use grid::time::{Instant, Timestamp};
 
 use self::deltas::{cpu_ratios, drive_delta};
 use self::interfaces::Interfaces;
-use self::series::Series;
+use self::series::{Series, check_same_time};
 use crate::limits::{DRIVES_MAX, LABEL_BYTES_MAX};
 use crate::report::{
     CpuReport, DriveReport, LoadReport, MemoryReport, ModesReport, Report, Summary,
@@ -84,6 +84,10 @@ impl Aggregator {
         self.memory.observe(sample.memory.map(memory_values), now);
         self.interfaces.observe(sample.interfaces.as_ref(), now);
         self.observe_drives(sample.drives.as_ref(), now);
+        // As much work as the sample itself: nothing here grows with their number.
+        if cfg!(debug_assertions) {
+            self.check_invariants();
+        }
     }
 
     fn observe_drives(&mut self, drives: Option<&BTreeMap<String, DriveSample>>, now: Instant) {
@@ -91,12 +95,35 @@ impl Aggregator {
             self.drives.values_mut().for_each(DriveAggregator::record_missing);
             return;
         };
-        let is_present = |name: &str| drives.contains_key(name);
-        self.drives.retain(|name, _| is_present(name));
         let valid = drives.iter().filter(|(name, _)| name.len() <= LABEL_BYTES_MAX);
-        for (name, sample) in valid.take(DRIVES_MAX) {
+        let drives: BTreeMap<&String, &DriveSample> = valid.take(DRIVES_MAX).collect();
+        self.drives.retain(|name, _| drives.contains_key(name));
+        for (name, sample) in drives {
             self.drives.entry(name.clone()).or_default().observe(sample, now);
         }
+    }
+
+    /// Checks that the parts agree: numbers of interfaces and drives with their limits, averages
+    /// with maxima, times of values that are read together. Debug builds call it themselves.
+    ///
+    /// # Panics
+    ///
+    /// If one of these does not hold. The message names the field and both values.
+    pub fn check_invariants(&self) {
+        let Self { sampled_at, last_sample, interval, .. } = self;
+        assert_eq!(
+            sampled_at.is_some(),
+            last_sample.is_some(),
+            "sampled_at is {sampled_at:?}, and last_sample {last_sample:?}"
+        );
+        assert_ne!(*interval, Some(Duration::ZERO), "interval, which is None if no time passed");
+        assert_ne!(self.cores, Some(0), "cores, which is None if it is not known");
+        self.cpu.check_invariants();
+        self.loads.check_invariants("loads");
+        self.memory.check_invariants("memory");
+        self.interfaces.check_invariants();
+        let drives = self.drives.len();
+        assert!(drives <= DRIVES_MAX, "drives: {drives}, and the maximum is {DRIVES_MAX}");
     }
 
     /// Returns the report of the samples so far.
@@ -147,6 +174,15 @@ impl<const N: usize> Gauges<N> {
         let elapsed = last_at.map_or(Duration::ZERO, |last_at| now.since(last_at));
         for (series, value) in self.series.iter_mut().zip(values) {
             series.observe(value, elapsed);
+        }
+    }
+
+    fn check_invariants(&self, name: &str) {
+        let last_at = self.last_at;
+        for series in &self.series {
+            series.check_invariants(name);
+            let is_early = last_at.is_none() && *series != Series::default();
+            assert!(!is_early, "{name}: {series:?}, and last_at is {last_at:?}");
         }
     }
 
@@ -206,6 +242,13 @@ impl Cpu {
         for (series, ratio) in self.modes.iter_mut().zip(ratios) {
             series.observe(Some(ratio), elapsed);
         }
+    }
+
+    fn check_invariants(&self) {
+        check_same_time(&self.modes, "cpu");
+        let current = self.modes.iter().filter_map(|mode| mode.summary().current);
+        let total: f64 = current.sum();
+        assert!(total <= 1.0 + 1e-9, "cpu: the current ratios add up to {total}");
     }
 
     fn report(&self, cores: Option<u32>) -> Option<CpuReport> {

@@ -58,12 +58,10 @@ pub const CAUSE_BYTES_MAX: usize = 512;
 /// Time between two log lines about the same part of the system that cannot be sampled.
 pub const PROBLEM_LOG_PERIOD: Duration = Duration::from_secs(3_600);
 
-/// Parts of the system whose last log line is remembered.
-pub const PROBLEMS_KEPT_MAX: usize = 1_024;
-
 const _: () = assert!(INTERFACES_KEPT_MAX >= INTERFACES_MAX);
 const _: () = assert!(SPACE_TIMEOUT.as_millis() < SAMPLE_TIMEOUT.as_millis());
-const _: () = assert!(PROBLEMS_KEPT_MAX > DRIVES_MAX);
+// Each drive can have its own problem.
+const _: () = assert!(grid::limits::LOG_SUBJECTS_MAX > DRIVES_MAX);
 
 /// Limits of one server. Start from [`Limits::default`] and change fields as needed.
 #[derive(Debug, Clone, PartialEq, Eq)]

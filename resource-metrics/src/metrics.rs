@@ -3,8 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use grid::env::SystemClock;
-use grid::time::Clock;
+use grid::env::Env;
 use grid::{Connection, Manager, Name};
 use tokio::task::AbortHandle;
 
@@ -21,7 +20,7 @@ pub struct ResourceMetricsBuilder {
     manager: Manager,
     servers: Option<Vec<String>>,
     source: Option<Box<dyn Source>>,
-    clock: Option<Arc<dyn Clock>>,
+    env: Option<Env>,
     limits: Limits,
 }
 
@@ -54,10 +53,11 @@ impl ResourceMetricsBuilder {
         self
     }
 
-    /// Sets the clock that timestamps samples. Timers always use tokio's.
+    /// Sets the clock that timestamps samples. Timers always use tokio's. Default:
+    /// [`Env::system`].
     #[must_use]
-    pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Some(Arc::new(clock));
+    pub fn env(mut self, env: Env) -> Self {
+        self.env = Some(env);
         self
     }
 
@@ -82,9 +82,9 @@ impl ResourceMetricsBuilder {
             Some(servers) => peers(&manager, &local, servers)?,
             None => manager.connections(),
         };
-        let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
+        let env = self.env.unwrap_or_default();
         let source = self.source.unwrap_or_else(|| Box::new(SystemSource::new(Drives::Mounted)));
-        let sampler = Arc::new(Sampler::new(source, Arc::clone(&clock)));
+        let sampler = Arc::new(Sampler::new(source, env.clone()));
         let collections = SingleFlight::new(self.limits.collect_ttl);
         let handler_sampler = Arc::clone(&sampler);
         GET_RESOURCE_METRICS.register(&manager, move |_context, _request| {
@@ -96,7 +96,7 @@ impl ResourceMetricsBuilder {
         let inner = MetricsInner {
             local,
             peers: peers.into(),
-            clock,
+            env,
             sampler,
             collections,
             limits,
@@ -142,7 +142,7 @@ impl fmt::Debug for ResourceMetrics {
 struct MetricsInner {
     local: Name,
     peers: Arc<[Connection]>,
-    clock: Arc<dyn Clock>,
+    env: Env,
     sampler: Arc<Sampler>,
     collections: SingleFlight<Collection>,
     limits: Limits,
@@ -165,7 +165,7 @@ impl ResourceMetrics {
             manager: manager.clone(),
             servers: None,
             source: None,
-            clock: None,
+            env: None,
             limits: Limits::default(),
         }
     }
@@ -210,7 +210,7 @@ impl ResourceMetrics {
     /// May be dropped at any time; other callers still get the collection.
     pub async fn collect(&self) -> Result<Arc<Collection>, CollectError> {
         let inner = &self.inner;
-        let collected = inner.collections.get(&inner.clock, || {
+        let collected = inner.collections.get(&inner.env, || {
             let (peers, sampler) = (Arc::clone(&inner.peers), Arc::clone(&inner.sampler));
             let (local, timeout) = (inner.local.to_string(), inner.limits.collect_deadline);
             async move {

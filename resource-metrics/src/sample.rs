@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::future::{Future, ready};
 use std::pin::Pin;
 
+mod drives;
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
@@ -20,7 +21,8 @@ mod mounts;
 mod space;
 mod system;
 
-pub use system::{Drives, SystemSource};
+pub use drives::Drives;
+pub use system::SystemSource;
 
 /// A sample in progress.
 pub type SampleFuture = Pin<Box<dyn Future<Output = Sample> + Send>>;

@@ -1,42 +1,42 @@
 //! Takes samples, and keeps the latest report.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use grid::time::{Clock, Instant};
+use grid::env::Env;
+use grid::log_limit::LogLimiter;
+use grid::sync::Mutex;
+use grid::time::Instant;
 use tokio::time::MissedTickBehavior;
 
 use crate::aggregate::Aggregator;
-use crate::limits::{PROBLEM_LOG_PERIOD, PROBLEMS_KEPT_MAX, SAMPLE_TIMEOUT};
+use crate::limits::{PROBLEM_LOG_PERIOD, SAMPLE_TIMEOUT};
 use crate::report::Report;
 use crate::sample::{Problem, Source};
 
 /// Samples one server.
 pub(crate) struct Sampler {
     source: Box<dyn Source>,
-    clock: Arc<dyn Clock>,
+    env: Env,
     state: Mutex<SamplerState>,
 }
 
 struct SamplerState {
     aggregator: Aggregator,
     latest: Arc<Report>,
-    /// Time of the last log line about each part of the system.
-    last_logged: BTreeMap<String, Instant>,
+    /// Limits the log lines about each part of the system.
+    log: LogLimiter,
 }
 
 impl Sampler {
-    pub(crate) fn new(source: Box<dyn Source>, clock: Arc<dyn Clock>) -> Self {
-        let aggregator = Aggregator::new(clock.wall());
-        let latest = Arc::new(aggregator.report());
-        let state = Mutex::new(SamplerState { aggregator, latest, last_logged: BTreeMap::new() });
-        Self { source, clock, state }
+    pub(crate) fn new(source: Box<dyn Source>, env: Env) -> Self {
+        let state = Mutex::new(SamplerState::new(Aggregator::new(env.wall())));
+        Self { source, env, state }
     }
 
     /// Returns the report of the samples so far.
     pub(crate) fn latest(&self) -> Arc<Report> {
-        Arc::clone(&self.lock().latest)
+        Arc::clone(&self.state.lock().latest)
     }
 
     /// Takes samples forever, the first at once.
@@ -53,10 +53,10 @@ impl Sampler {
     /// Takes one sample. On a timeout there is none.
     pub(crate) async fn sample(&self) {
         // Counters are read when sampling begins; probing the drives takes longer.
-        let (now, wall) = (self.clock.now(), self.clock.wall());
+        let (now, wall) = (self.env.now(), self.env.wall());
         match tokio::time::timeout(SAMPLE_TIMEOUT, self.source.sample()).await {
             Ok(sample) => {
-                let mut state = self.lock();
+                let mut state = self.state.lock();
                 state.aggregator.observe(&sample, now, wall);
                 state.latest = Arc::new(state.aggregator.report());
                 state.log_problems(&sample.problems, now);
@@ -64,35 +64,33 @@ impl Sampler {
             Err(_) => {
                 let cause = format!("timed out after {SAMPLE_TIMEOUT:?}");
                 let problem = Problem { part: "the system".to_owned(), cause };
-                self.lock().log_problems(&[problem], now);
+                self.state.lock().log_problems(&[problem], now);
             }
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, SamplerState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl SamplerState {
-    /// Logs what could not be sampled, at most once per period and part.
+    fn new(aggregator: Aggregator) -> Self {
+        let latest = Arc::new(aggregator.report());
+        Self { aggregator, latest, log: LogLimiter::new(PROBLEM_LOG_PERIOD) }
+    }
+
     fn log_problems(&mut self, problems: &[Problem], now: Instant) {
-        self.last_logged.retain(|_, at| now.since(*at) < PROBLEM_LOG_PERIOD);
-        for Problem { part, cause } in problems {
-            if self.last_logged.contains_key(part) || self.last_logged.len() >= PROBLEMS_KEPT_MAX {
-                continue;
-            }
-            self.last_logged.insert(part.clone(), now);
+        for Problem { part, cause } in self.to_log(problems, now) {
             tracing::warn!(target: "metrics", part, cause, "sampling failed");
         }
+    }
+
+    /// Returns the problems that are to be logged: each part once per period.
+    fn to_log<'a>(&mut self, problems: &'a [Problem], now: Instant) -> Vec<&'a Problem> {
+        problems.iter().filter(|problem| self.log.record(&problem.part, now).is_log()).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
-
-    use grid::env::SystemClock;
 
     use super::*;
     use crate::sample::{InterfaceCounters, Sample, SampleFuture};
@@ -121,7 +119,7 @@ mod tests {
     async fn b70_a_sample_each_minute_and_one_that_hangs_is_missed() {
         let taken = Arc::new(AtomicU64::new(0));
         let machine = SyntheticHost { taken: Arc::clone(&taken) };
-        let sampler = Arc::new(Sampler::new(Box::new(machine), Arc::new(SystemClock::new())));
+        let sampler = Arc::new(Sampler::new(Box::new(machine), Env::system()));
         let running = Arc::clone(&sampler);
         tokio::spawn(async move { running.run(MINUTE).await });
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -144,22 +142,12 @@ mod tests {
 
     #[test]
     fn b41_a_part_that_cannot_be_sampled_is_logged_once_per_period() {
-        let aggregator = Aggregator::new(grid::time::Timestamp::default());
-        let latest = Arc::new(aggregator.report());
-        let mut state = SamplerState { aggregator, latest, last_logged: BTreeMap::new() };
+        let mut state = SamplerState::new(Aggregator::new(grid::time::Timestamp::default()));
         let problem = |part: &str| Problem { part: part.to_owned(), cause: "no".to_owned() };
+        let (a, b) = (problem("/a"), problem("/b"));
         let at = |seconds| Instant::from_nanos(0) + Duration::from_secs(seconds);
-        let logged_at = |state: &SamplerState, part: &str| state.last_logged.get(part).copied();
-        state.log_problems(&[problem("/a")], at(0));
-        state.log_problems(&[problem("/a"), problem("/b")], at(3_599));
-        assert_eq!(
-            (logged_at(&state, "/a"), logged_at(&state, "/b")),
-            (Some(at(0)), Some(at(3_599)))
-        );
-        state.log_problems(&[problem("/a")], at(3_600));
-        assert_eq!(logged_at(&state, "/a"), Some(at(3_600)), "again after an hour");
-        let many: Vec<_> = (0..2 * PROBLEMS_KEPT_MAX).map(|n| problem(&n.to_string())).collect();
-        state.log_problems(&many, at(3_601));
-        assert_eq!(state.last_logged.len(), PROBLEMS_KEPT_MAX);
+        assert_eq!(state.to_log(std::slice::from_ref(&a), at(0)), [&a]);
+        assert_eq!(state.to_log(&[a.clone(), b.clone()], at(3_599)), [&b]);
+        assert_eq!(state.to_log(&[a.clone(), b], at(3_600)), [&a], "again after an hour");
     }
 }

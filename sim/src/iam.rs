@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use grid::env::{Env, SystemClock};
 use grid::sync::Mutex;
 use iam_bootstrap::record::{Content, Record, Version};
 use iam_bootstrap::store::sealed::Keys;
@@ -36,7 +37,8 @@ pub(crate) fn keys() -> Result<Keys, Box<dyn Error>> {
 }
 
 pub(crate) fn sealed(store: &MemoryStore) -> Result<Sealed<MemoryStore>, Box<dyn Error>> {
-    Ok(Sealed::new(store.clone(), keys()?, StdRng::seed_from_u64(1)))
+    let env = Env::new(SystemClock::new(), &mut StdRng::seed_from_u64(1));
+    Ok(Sealed::new(store.clone(), keys()?, &env))
 }
 
 /// Creates the pools of one node, with their seeded items.

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use grid::Name;
+use grid::env::Env;
 use grid::time::Clock;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -53,7 +54,7 @@ impl Software for MetricsSoftware {
         let start_ms = millis(host.clock.wall().seconds(), host.clock.wall().nanos());
         let metrics = ResourceMetrics::builder(&host.manager)
             .source(SyntheticHost::new(&self.plan, host))
-            .clock(host.clock.clone())
+            .env(Env::new(host.clock.clone(), &mut SmallRng::seed_from_u64(host.seed)))
             .limits(limits_of(&self.plan))
             .build()?;
         host.recorder.record(EventKind::Metrics(MetricsEvent::Started { start_ms }));

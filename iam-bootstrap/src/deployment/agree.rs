@@ -1,24 +1,22 @@
 //! The handle on this server's deployment, and its attempts to decide the id.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use grid::{CallError, CallOptions, Connection, Manager, TypedCallError};
-use rand::SeedableRng;
-use rand::rngs::SmallRng;
+use grid::env::Env;
+use grid::{CallError, CallOptions, Connection, TypedCallError};
 use tokio::task::JoinSet;
 use tokio::time::Sleep;
 
 use super::acceptor_task::{AcceptorError, AcceptorRequest};
-use super::builder::DeploymentBuilder;
 use super::cell::DeploymentCell;
 use super::conflict::Conflict;
 use super::id::DeploymentId;
 use super::proto::proposer::{NoResponse, Output, Proposer, Timing};
 use super::proto::{PaxosRequest, PaxosResponse};
 use super::serve::DeploymentInner;
-use super::store::{DeploymentStore, DeploymentStoreError};
+use super::store::DeploymentStoreError;
 use super::wire::{DEPLOYMENT, DeploymentArgs};
 use crate::limits::AGREE_ATTEMPTS_PER_LOG;
 
@@ -46,7 +44,7 @@ pub struct Deployment {
     /// Connection to each server, in the order of their names; `None` for this one.
     pub(crate) connections: Vec<Option<Connection>>,
     pub(crate) timing: Timing,
-    pub(crate) rng: Mutex<SmallRng>,
+    pub(crate) env: Env,
     /// Announcer tasks, aborted on drop.
     pub(crate) _announcers: JoinSet<()>,
 }
@@ -60,11 +58,6 @@ enum RpcOutcome {
 }
 
 impl Deployment {
-    /// Returns a builder for the server of `manager`, which persists its promises in `store`.
-    pub fn builder(manager: &Manager, store: impl DeploymentStore) -> DeploymentBuilder {
-        DeploymentBuilder::new(manager, Arc::new(store))
-    }
-
     /// Returns the cell from which the id is read.
     pub fn cell(&self) -> &Arc<DeploymentCell> {
         &self.inner.cell
@@ -108,11 +101,8 @@ impl Deployment {
     }
 
     async fn propose(&self) -> Result<DeploymentId, AgreeError> {
-        let rng = {
-            let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
-            SmallRng::from_rng(&mut *rng)
-        };
         let servers = self.connections.len();
+        let rng = self.env.fork();
         let mut proposer = Proposer::new(self.local_index, servers, self.timing.clone(), rng);
         let mut rpcs = JoinSet::new();
         let mut timer = Timer::default();

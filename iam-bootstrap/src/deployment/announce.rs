@@ -2,10 +2,9 @@
 //! own.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use grid::backoff::Backoff;
 use grid::{CallOptions, Connection, ConnectionState};
-use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::id::DeploymentId;
@@ -46,12 +45,11 @@ impl Announcer {
 
     /// Retries until the server responds.
     async fn announce(&mut self, id: DeploymentId) {
-        let mut ceiling = self.timing.retry_first;
+        let mut backoff = Backoff::new(self.timing.retry_first, self.timing.retry_max);
         while let Err(error) = self.announce_once(id).await {
             let peer = self.connection.remote();
             tracing::debug!(target: "bootstrap", %peer, error, "deployment id announcement failed");
-            tokio::time::sleep(self.jittered(ceiling)).await;
-            ceiling = (ceiling * 2).min(self.timing.retry_max);
+            tokio::time::sleep(backoff.next_wait(&mut self.rng)).await;
         }
     }
 
@@ -78,9 +76,5 @@ impl Announcer {
                 Err("the response does not match the request".to_owned())
             }
         }
-    }
-
-    fn jittered(&mut self, ceiling: Duration) -> Duration {
-        ceiling.mul_f64(0.5 + 0.5 * self.rng.random::<f64>())
     }
 }

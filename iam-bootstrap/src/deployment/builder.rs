@@ -1,12 +1,11 @@
 //! Configuration of a [`Deployment`].
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use grid::env::Env;
 use grid::name::NameError;
 use grid::{Manager, Name, RegisterError};
-use rand::rngs::SmallRng;
-use rand::{Rng, SeedableRng};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
@@ -61,15 +60,23 @@ pub struct DeploymentBuilder {
     store: Arc<dyn DeploymentStore>,
     servers: Option<Vec<String>>,
     timing: Timing,
-    rng: Option<Box<dyn Rng + Send>>,
+    env: Option<Env>,
+}
+
+impl Deployment {
+    /// Returns a builder for the server of `manager`, which persists its promises in `store`.
+    pub fn builder(manager: &Manager, store: impl DeploymentStore) -> DeploymentBuilder {
+        DeploymentBuilder {
+            manager: manager.clone(),
+            store: Arc::new(store),
+            servers: None,
+            timing: Timing::default(),
+            env: None,
+        }
+    }
 }
 
 impl DeploymentBuilder {
-    pub(crate) fn new(manager: &Manager, store: Arc<dyn DeploymentStore>) -> Self {
-        let manager = manager.clone();
-        Self { manager, store, servers: None, timing: Timing::default(), rng: None }
-    }
-
     /// Sets the servers among which a majority decides, this one included. Default: all servers
     /// that the manager knows; clients must not be among them. Must be the same on every server.
     #[must_use]
@@ -85,11 +92,11 @@ impl DeploymentBuilder {
         self
     }
 
-    /// Sets the source of randomness, above all for the deployment id. Default: the operating
-    /// system.
+    /// Sets the source of randomness, above all for the deployment id. Default:
+    /// [`Env::system`].
     #[must_use]
-    pub fn rng(mut self, rng: Box<dyn Rng + Send>) -> Self {
-        self.rng = Some(rng);
+    pub fn env(mut self, env: Env) -> Self {
+        self.env = Some(env);
         self
     }
 
@@ -106,8 +113,8 @@ impl DeploymentBuilder {
         if Handle::try_current().is_err() {
             return Err(StartError::NoRuntime);
         }
-        let Self { manager, store, timing, rng, .. } = self;
-        let mut rng = SmallRng::from_rng(&mut rng.unwrap_or_else(os_rng));
+        let Self { manager, store, timing, env, .. } = self;
+        let env = env.unwrap_or_default();
         let cell = Arc::new(DeploymentCell::new());
         let acceptor =
             AcceptorHandle::start(manager.local().as_str().into(), store, Arc::clone(&cell));
@@ -120,19 +127,12 @@ impl DeploymentBuilder {
             inner.servers.iter().map(|name| manager.connection(name.as_str())).collect();
         for connection in connections.iter().flatten().cloned() {
             let (inner, timing) = (Arc::clone(&inner), timing.clone());
-            let rng = SmallRng::from_rng(&mut rng);
+            let rng = env.fork();
             announcers.spawn(Announcer { connection, inner, timing, rng }.run());
         }
         let local_index =
             inner.servers.iter().position(|name| name == manager.local()).unwrap_or_default();
-        Ok(Deployment {
-            inner,
-            local_index,
-            connections,
-            timing,
-            rng: Mutex::new(rng),
-            _announcers: announcers,
-        })
+        Ok(Deployment { inner, local_index, connections, timing, env, _announcers: announcers })
     }
 
     fn check_servers(&self) -> Result<BTreeSet<Name>, StartError> {
@@ -165,11 +165,6 @@ fn check(timing: &Timing) -> Result<(), StartError> {
         return invalid("retry_first", "more than zero and at most retry_max");
     }
     Ok(())
-}
-
-#[expect(clippy::disallowed_methods, reason = "the default, where the application gave no other")]
-fn os_rng() -> Box<dyn Rng + Send> {
-    Box::new(SmallRng::from_rng(&mut rand::rng()))
 }
 
 impl std::fmt::Debug for DeploymentBuilder {

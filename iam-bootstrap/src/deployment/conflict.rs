@@ -1,9 +1,9 @@
 //! Servers known to belong to other deployments.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use grid::Name;
+use grid::sync::Mutex;
 
 use super::id::DeploymentId;
 
@@ -29,7 +29,7 @@ impl Conflicts {
     /// Records that a server belongs to another deployment. Logs it once, until the server reports
     /// another id.
     pub(crate) fn record_conflict(&self, conflict: &Conflict) {
-        let earlier = self.lock().insert(conflict.peer.clone(), conflict.clone());
+        let earlier = self.0.lock().insert(conflict.peer.clone(), conflict.clone());
         if earlier.as_ref() != Some(conflict) {
             tracing::error!(
                 target: "bootstrap", peer = %conflict.peer, error = %conflict,
@@ -40,7 +40,7 @@ impl Conflicts {
 
     /// Records that a server belongs to this deployment.
     pub(crate) fn resolve(&self, peer: &Name) {
-        let earlier = self.lock().remove(peer);
+        let earlier = self.0.lock().remove(peer);
         if let Some(Conflict { ours, .. }) = earlier {
             tracing::info!(
                 target: "bootstrap", %peer, deployment = %ours,
@@ -51,16 +51,12 @@ impl Conflicts {
 
     /// Returns the conflict with a server.
     pub(crate) fn of(&self, peer: &str) -> Option<Conflict> {
-        let conflicts = self.lock();
+        let conflicts = self.0.lock();
         conflicts.values().find(|conflict| conflict.peer.as_str() == peer).cloned()
     }
 
     /// Returns all conflicts, in the order of the servers' names.
     pub(crate) fn all(&self) -> Vec<Conflict> {
-        self.lock().values().cloned().collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Name, Conflict>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().values().cloned().collect()
     }
 }

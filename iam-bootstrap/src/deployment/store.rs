@@ -2,8 +2,9 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use grid::sync::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::proto::acceptor::AcceptorState;
@@ -66,13 +67,13 @@ impl MemoryDeploymentStore {
 
 impl DeploymentStore for MemoryDeploymentStore {
     fn load(&self) -> DeploymentStoreFuture<'_, Option<Vec<u8>>> {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let state = self.0.lock().clone();
         Box::pin(async { Ok(state) })
     }
 
     fn save(&self, state: Vec<u8>) -> DeploymentStoreFuture<'_, ()> {
         Box::pin(async {
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
+            *self.0.lock() = Some(state);
             Ok(())
         })
     }

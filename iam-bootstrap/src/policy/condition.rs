@@ -7,11 +7,11 @@
 use std::net::IpAddr;
 
 use super::context::{Lookup, Value};
-use super::document::Effect;
+use super::effect::Effect;
 use super::key::ContextKey;
 use super::operand::{Decimal, Network, parse_bool, parse_date};
 use super::pattern::{Case, Match, Pattern};
-use crate::model::UtcMillis;
+use crate::time::UtcMillis;
 
 /// An operator and its operands.
 #[derive(Debug, Clone, PartialEq, Eq)]

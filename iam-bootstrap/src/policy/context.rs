@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::key::ContextKey;
-use crate::model::UtcMillis;
+use crate::time::UtcMillis;
 
 /// Input of conditions and variables: the time, and the keys of the request.
 ///

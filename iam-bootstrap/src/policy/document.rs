@@ -1,14 +1,9 @@
 //! A policy document: parsed, validated, and ready for evaluation.
 
-use std::fmt;
-
-use serde::de::{self, Deserialize, Deserializer};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::condition::Condition;
-use super::error::PolicyError;
-use super::json::JsonValue;
-use super::parse;
+use super::effect::Effect;
 use super::pattern::Pattern;
 
 /// A policy: statements that allow and deny actions, for the users and groups that it is attached
@@ -56,15 +51,6 @@ pub(super) enum LanguageVersion {
     V2012,
 }
 
-/// Effect of a statement that matches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Effect {
-    /// Allows the request, unless another statement denies it.
-    Allow,
-    /// Denies the request, whatever other statements allow.
-    Deny,
-}
-
 /// One statement of a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statement {
@@ -92,16 +78,6 @@ pub(super) struct Resources {
 }
 
 impl Policy {
-    /// Parses a document.
-    ///
-    /// # Errors
-    ///
-    /// The document is too long, not JSON, or not a policy. The error names the statement and
-    /// field, and what is allowed.
-    pub fn parse(document: &[u8]) -> Result<Self, PolicyError> {
-        parse::document(document)
-    }
-
     /// Returns the author's id of the policy. It has no effect.
     pub fn id(&self) -> Option<&str> {
         self.id.as_deref()
@@ -133,35 +109,6 @@ impl LanguageVersion {
             Self::V2008 => "2008-10-17",
             Self::V2012 => "2012-10-17",
         }
-    }
-}
-
-impl Effect {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Allow => "Allow",
-            Self::Deny => "Deny",
-        }
-    }
-}
-
-impl fmt::Display for Effect {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl std::str::FromStr for Policy {
-    type Err = PolicyError;
-
-    fn from_str(document: &str) -> Result<Self, PolicyError> {
-        Self::parse(document.as_bytes())
-    }
-}
-
-impl<'de> Deserialize<'de> for Policy {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        parse::policy(JsonValue::deserialize(deserializer)?).map_err(de::Error::custom)
     }
 }
 

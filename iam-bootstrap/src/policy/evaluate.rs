@@ -1,7 +1,8 @@
 //! Evaluation of a policy for a request.
 
 use super::context::{Context, Lookup, Subject};
-use super::document::{Actions, Effect, Policy, Resources, Statement};
+use super::document::{Actions, Policy, Resources, Statement};
+use super::effect::Effect;
 use super::pattern::Match;
 use crate::limits::ACTION_BYTES_MAX;
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use chrono::{DateTime, NaiveDate, NaiveTime};
 
-use crate::model::UtcMillis;
+use crate::time::UtcMillis;
 
 /// Maximum number of digits after the point. A longer number is rejected, not rounded.
 const FRACTION_DIGITS: usize = 9;
@@ -32,6 +32,7 @@ impl Decimal {
         if !is_number(integer, INTEGER_DIGITS) || !is_number(fraction, FRACTION_DIGITS) {
             return None;
         }
+        debug_assert!(fraction.len() <= FRACTION_DIGITS, "longer fractions are refused");
         let zeros = FRACTION_DIGITS - fraction.len();
         let digits =
             integer.bytes().chain(fraction.bytes()).chain(std::iter::repeat_n(b'0', zeros));

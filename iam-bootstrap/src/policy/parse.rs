@@ -1,9 +1,13 @@
 //! Parser of policy documents, with located errors.
 
+use std::str::FromStr;
+
 use data_encoding::BASE64;
+use serde::de::{self, Deserialize, Deserializer};
 
 use super::condition::{Comparison, Condition, Operands, Quantifier};
-use super::document::{Actions, Effect, LanguageVersion, Policy, Resources, Statement};
+use super::document::{Actions, LanguageVersion, Policy, Resources, Statement};
+use super::effect::Effect;
 use super::error::{PolicyError, Problem, Quoted};
 use super::json::JsonValue;
 use super::key::ContextKey;
@@ -51,12 +55,33 @@ impl From<Problem> for LocatedProblem {
     }
 }
 
-/// Parses the bytes of a document.
-pub(super) fn document(bytes: &[u8]) -> Result<Policy, PolicyError> {
-    if bytes.len() > DOCUMENT_BYTES_MAX {
-        return Err(PolicyError::TooLong { bytes: bytes.len() });
+impl Policy {
+    /// Parses a document.
+    ///
+    /// # Errors
+    ///
+    /// The document is too long, not JSON, or not a policy. The error names the statement and
+    /// field, and what is allowed.
+    pub fn parse(document: &[u8]) -> Result<Self, PolicyError> {
+        if document.len() > DOCUMENT_BYTES_MAX {
+            return Err(PolicyError::TooLong { bytes: document.len() });
+        }
+        policy(serde_json::from_slice(document).map_err(|error| not_json(&error))?)
     }
-    policy(serde_json::from_slice(bytes).map_err(|error| not_json(&error))?)
+}
+
+impl FromStr for Policy {
+    type Err = PolicyError;
+
+    fn from_str(document: &str) -> Result<Self, PolicyError> {
+        Self::parse(document.as_bytes())
+    }
+}
+
+impl<'de> Deserialize<'de> for Policy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        policy(JsonValue::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
 }
 
 fn not_json(error: &serde_json::Error) -> PolicyError {
@@ -64,7 +89,7 @@ fn not_json(error: &serde_json::Error) -> PolicyError {
 }
 
 /// Parses a JSON document, and checks the size of its canonical form.
-pub(super) fn policy(document: JsonValue) -> Result<Policy, PolicyError> {
+fn policy(document: JsonValue) -> Result<Policy, PolicyError> {
     let policy = read_policy(document).map_err(|located| PolicyError::Invalid {
         place: if located.place.is_empty() { "policy".into() } else { located.place },
         problem: located.problem,

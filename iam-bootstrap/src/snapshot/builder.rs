@@ -44,6 +44,7 @@ impl SnapshotBuilder {
     /// Returns the snapshot. A reference to a missing item is no error: the item may not have
     /// arrived yet, and [`Snapshot::findings`] reports it.
     pub fn build(self) -> Snapshot {
+        self.snapshot.check_after_change();
         self.snapshot
     }
 }
@@ -54,6 +55,7 @@ impl Snapshot {
     pub fn with(&self, item: Item) -> Self {
         let mut changed = self.clone();
         changed.put(item);
+        changed.check_after_change();
         changed
     }
 
@@ -62,6 +64,7 @@ impl Snapshot {
     pub fn without(&self, key: &ItemKey) -> Self {
         let mut changed = self.clone();
         changed.remove(key);
+        changed.check_after_change();
         changed
     }
 
@@ -85,6 +88,7 @@ impl Snapshot {
     }
 
     fn put(&mut self, item: Item) -> bool {
+        self.checks.record();
         let key = item.key();
         match item {
             Item::User(user) => {
@@ -138,6 +142,7 @@ impl Snapshot {
     }
 
     fn remove(&mut self, key: &ItemKey) -> bool {
+        self.checks.record();
         let (user_entries, group_entries, totals) =
             (&mut self.user_entries, &mut self.group_entries, &mut self.totals);
         match key {

@@ -11,7 +11,7 @@ use super::item::ItemKey;
 #[derive(Debug, Clone)]
 pub(super) struct HashedItem<T> {
     pub(super) item: Arc<T>,
-    hash: ItemHash,
+    pub(super) hash: ItemHash,
 }
 
 impl<T: Serialize> HashedItem<T> {
@@ -47,6 +47,7 @@ impl Totals {
     /// Subtracts a removed item. Returns whether there was one.
     pub(super) fn subtract<T>(&mut self, item: Option<&HashedItem<T>>) -> bool {
         let Some(item) = item else { return false };
+        debug_assert!(self.items > 0, "totals.items is 0, and an item is removed");
         self.items -= 1;
         self.hash.subtract(item.hash);
         true

@@ -17,7 +17,9 @@ mod files;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use grid::sync::Mutex;
 
 use super::{
     IamStore, ItemKind, ItemPath, Listing, ReadItem, StoreError, StoreFuture, check_size, push_read,
@@ -124,7 +126,7 @@ impl DirectoryStore {
 
 impl DirectoryInner {
     fn store(&self) -> Result<Arc<OpenStore>, StoreError> {
-        let mut open_state = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open_state = self.open.lock();
         if let Some(store) = &open_state.store {
             return Ok(Arc::clone(store));
         }
@@ -144,7 +146,7 @@ impl DirectoryInner {
 
     /// Drops an open store whose directory was removed; the next use opens it again.
     fn close_if_current(&self, store: &Arc<OpenStore>) {
-        let mut open_state = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open_state = self.open.lock();
         if open_state.store.as_ref().is_some_and(|known| Arc::ptr_eq(known, store)) {
             open_state.store = None;
         }

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use grid::sync::{Mutex, MutexGuard};
 
 use super::{IamStore, ItemKind, ItemPath, Listing, StoreError, StoreFuture, check_size};
 use crate::limits::{ITEM_BYTES_MAX, LISTED_MAX};
@@ -91,7 +93,7 @@ impl MemoryStore {
     }
 
     fn state(&self) -> MutexGuard<'_, MemoryState> {
-        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.state.lock()
     }
 
     async fn await_delay_hook(&self, operation: Operation) {

@@ -15,16 +15,18 @@
 //! against any item: a root secret that can be guessed protects nothing.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
-use hkdf::Hkdf;
-use rand::CryptoRng;
-use sha2::Sha256;
+use data_encoding::HEXLOWER;
+use grid::env::Env;
+use grid::sync::Mutex;
+use rand::Rng;
+use rand::rngs::StdRng;
 use zeroize::Zeroizing;
 
 use super::{IamStore, ItemKind, ItemPath, Listing, ReadItem, StoreError, StoreFuture, check_size};
+use crate::derive::derive;
 use crate::limits::{
     ITEM_BYTES_MAX, ITEMS_PER_READ, KEY_ID_BYTES, OLDER_KEYS_MAX, OPENED_PER_YIELD,
     ROOT_SECRET_BYTES_MIN, SEAL_BYTES,
@@ -97,9 +99,9 @@ impl Keys {
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let older: Vec<_> = self.older.iter().map(|key| hex(&key.id)).collect();
+        let older: Vec<_> = self.older.iter().map(|key| HEXLOWER.encode(&key.id)).collect();
         f.debug_struct("Keys")
-            .field("current", &hex(&self.current.id))
+            .field("current", &HEXLOWER.encode(&self.current.id))
             .field("older", &older)
             .finish()
     }
@@ -119,38 +121,42 @@ impl SealKey {
     }
 }
 
-/// Derives key material with HKDF-SHA-256. Different `info` strings give independent output.
-pub(crate) fn derive(secret: &[u8], info: &[u8], output: &mut [u8]) {
-    let expanded = Hkdf::<Sha256>::new(None, secret).expand(info, output);
-    debug_assert!(expanded.is_ok(), "HKDF-SHA-256 yields at most 8,160 bytes");
+/// Which key an item was sealed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum KeyAge {
+    /// The one that seals items now.
+    Current,
+    /// One from before a change of the root secret.
+    Older,
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+/// An opened item.
+pub(crate) struct Opened {
+    /// Its bytes, which may hold secrets.
+    pub(crate) plain: Vec<u8>,
+    /// The key that it was sealed with.
+    pub(crate) age: KeyAge,
 }
 
 /// Seals and opens items.
 pub(crate) struct Sealer {
     keys: Keys,
     /// Generator of nonces. Locked to draw one, never longer.
-    rng: Mutex<Box<dyn CryptoRng + Send>>,
+    rng: Mutex<StdRng>,
 }
 
 impl Sealer {
-    /// Creates a sealer; see [`Sealed::new`] for the requirements on `rng`.
-    pub(crate) fn new(keys: Keys, rng: Box<dyn CryptoRng + Send>) -> Self {
-        Self { keys, rng: Mutex::new(rng) }
+    /// Creates a sealer; see [`Sealed::new`] for the requirements on `env`.
+    pub(crate) fn new(keys: Keys, env: &Env) -> Self {
+        Self { keys, rng: Mutex::new(env.fork_secure()) }
     }
 
     /// Seals an item for storage or for the wire.
     pub(crate) fn seal(&self, path: &ItemPath, plain: &[u8]) -> Result<Vec<u8>, StoreError> {
         check_size(path, plain, ITEM_BYTES_MAX - SEAL_BYTES)?;
         let mut nonce = [0; NONCE_BYTES];
-        self.rng.lock().unwrap_or_else(PoisonError::into_inner).fill_bytes(&mut nonce);
+        self.rng.lock().fill_bytes(&mut nonce);
         let mut sealed = Vec::with_capacity(plain.len() + SEAL_BYTES);
         sealed.extend_from_slice(&MAGIC);
         sealed.push(FORMAT);
@@ -170,12 +176,8 @@ impl Sealer {
         StoreError::TooLarge { path: path.clone(), bytes, max: ITEM_BYTES_MAX - SEAL_BYTES }
     }
 
-    /// Opens a sealed item. Returns its bytes, and whether it was sealed with the current key.
-    pub(crate) fn open(
-        &self,
-        path: &ItemPath,
-        sealed: &[u8],
-    ) -> Result<(Vec<u8>, bool), StoreError> {
+    /// Opens a sealed item.
+    pub(crate) fn open(&self, path: &ItemPath, sealed: &[u8]) -> Result<Opened, StoreError> {
         let corrupt = |cause: &str| StoreError::Corrupt { path: path.clone(), cause: cause.into() };
         let Some((header, rest)) = sealed.split_at_checked(HEADER_BYTES) else {
             return Err(corrupt("it is too short to be sealed"));
@@ -191,7 +193,10 @@ impl Sealer {
             return Err(StoreError::Unsupported { what, found, max: u32::from(FORMAT) });
         }
         let Some(key) = self.keys.by_id(id) else {
-            return Err(StoreError::WrongKey { path: path.clone(), key: hex(id).into() });
+            return Err(StoreError::WrongKey {
+                path: path.clone(),
+                key: HEXLOWER.encode(id).into(),
+            });
         };
         let Some((nonce, ciphertext)) = rest.split_first_chunk::<NONCE_BYTES>() else {
             return Err(corrupt("it is too short to be sealed"));
@@ -202,7 +207,8 @@ impl Sealer {
         let plain = plain.map_err(|_| {
             corrupt("its seal is broken: it was damaged, or moved from another path")
         })?;
-        Ok((plain, id == self.keys.current.id))
+        let age = if id == self.keys.current.id { KeyAge::Current } else { KeyAge::Older };
+        Ok(Opened { plain, age })
     }
 }
 
@@ -228,10 +234,10 @@ pub struct ResealReport {
 impl<S: IamStore> Sealed<S> {
     /// Keeps items sealed in `store`.
     ///
-    /// `rng` generates the nonces. Two generators with the same output must never be used with one
-    /// key: outside of tests, seed it from the operating system.
-    pub fn new(store: S, keys: Keys, rng: impl CryptoRng + Send + 'static) -> Self {
-        Self { store, sealer: Sealer::new(keys, Box::new(rng)) }
+    /// The nonces are drawn from a generator that `env` seeds. Two generators with the same output
+    /// must never be used with one key: outside of tests, use [`Env::system`].
+    pub fn new(store: S, keys: Keys, env: &Env) -> Self {
+        Self { store, sealer: Sealer::new(keys, env) }
     }
 
     /// Returns the underlying store.
@@ -271,8 +277,8 @@ impl<S: IamStore> Sealed<S> {
     ) -> Result<(), StoreError> {
         for ReadItem { path, bytes } in self.store.read_many(paths).await? {
             match bytes.and_then(|bytes| self.sealer.open(&path, &bytes)) {
-                Ok((_, true)) => done.current += 1,
-                Ok((plain, false)) => {
+                Ok(Opened { age: KeyAge::Current, .. }) => done.current += 1,
+                Ok(Opened { plain, age: KeyAge::Older }) => {
                     self.store.write(&path, self.sealer.seal(&path, &plain)?).await?;
                     done.resealed += 1;
                 }
@@ -297,7 +303,7 @@ impl<S: IamStore> IamStore for Sealed<S> {
     fn read<'a>(&'a self, path: &'a ItemPath) -> StoreFuture<'a, Vec<u8>> {
         Box::pin(async move {
             let sealed = self.store.read(path).await?;
-            self.sealer.open(path, &sealed).map(|(plain, _)| plain)
+            self.sealer.open(path, &sealed).map(|opened| opened.plain)
         })
     }
 
@@ -323,7 +329,7 @@ impl<S: IamStore> IamStore for Sealed<S> {
             for turn in items.chunks_mut(OPENED_PER_YIELD) {
                 for ReadItem { path, bytes } in turn {
                     if let Ok(sealed) = bytes {
-                        *bytes = self.sealer.open(path, sealed).map(|(plain, _)| plain);
+                        *bytes = self.sealer.open(path, sealed).map(|opened| opened.plain);
                     }
                 }
                 tokio::task::yield_now().await;

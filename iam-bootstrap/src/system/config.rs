@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::HashKey;
 use crate::limits::{CONFIG_ITEMS_MAX, CONFIG_TEXT_BYTES_MAX};
-use crate::store::sealed::hex;
 
 /// The configuration of one server, as reported to its peers. Values of the environment, and of
 /// secret arguments, are included as hashes only.
@@ -57,7 +57,7 @@ impl SystemConfig {
         }
         add(&self.version);
         add(&self.checksum);
-        hex(&hash.finalize())
+        HEXLOWER.encode(&hash.finalize())
     }
 
     /// Checks the size of a configuration that a peer sent, before it is compared.
@@ -178,7 +178,7 @@ pub fn checksum(mut program: impl Read) -> io::Result<String> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         match program.read(&mut buffer)? {
-            0 => return Ok(hex(&hash.finalize())),
+            0 => return Ok(HEXLOWER.encode(&hash.finalize())),
             bytes => hash.update(buffer.get(..bytes).unwrap_or_default()),
         }
     }
@@ -189,9 +189,10 @@ fn shorten(text: String) -> String {
     if text.len() <= CONFIG_TEXT_BYTES_MAX {
         return text;
     }
-    let hash = hex(&Sha256::digest(&text));
+    let hash = HEXLOWER.encode(&Sha256::digest(&text));
     let mut beginning = CONFIG_TEXT_BYTES_MAX / 2;
     while !text.is_char_boundary(beginning) {
+        debug_assert!(beginning > 0, "every text has a character boundary at 0");
         beginning -= 1;
     }
     format!("{}… sha256:{hash}", text.get(..beginning).unwrap_or_default())

@@ -8,11 +8,12 @@
 
 use std::fmt;
 
+use data_encoding::HEXLOWER;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::store::sealed::{derive, hex};
+use crate::derive::derive;
 
 /// Bytes of a hash that are shown: enough to avoid collisions by chance, short enough to compare by
 /// eye.
@@ -40,7 +41,7 @@ impl HashKey {
         mac.update(name.as_bytes());
         mac.update(value.as_bytes());
         let hash = mac.finalize().into_bytes();
-        hex(hash.get(..SHOWN_BYTES).unwrap_or_default())
+        HEXLOWER.encode(hash.get(..SHOWN_BYTES).unwrap_or_default())
     }
 }
 

@@ -18,11 +18,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
+use grid::backoff::{Backoff, jittered};
 use grid::time::Instant;
 use rand::rngs::SmallRng;
-use rand::{Rng, RngExt, SeedableRng};
+use rand::{RngExt, SeedableRng};
 
 use crate::limits::{
     ATTEMPTS_PER_REPORT, REPORT_DELAY, SPREAD_MAX, SPREAD_PER_PEER, VERIFY_CONCURRENCY_MAX,
@@ -30,6 +30,7 @@ use crate::limits::{
 };
 use crate::system::difference::difference;
 use crate::system::{ConfigDifference, SystemConfig};
+use grid::check_schedule::CheckSchedule;
 
 /// Parameters of [`Verify`].
 #[derive(Debug, Clone)]
@@ -80,6 +81,7 @@ pub enum Report {
 
 /// State of the verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
 pub enum VerifyStatus {
     /// Waiting for more peers to agree.
     Waiting,
@@ -118,30 +120,43 @@ pub struct Verify {
     outlier_reported_for: Option<String>,
     reports: Vec<Report>,
     rng: SmallRng,
+    checks: CheckSchedule,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct PeerState {
     /// Time of the next request; `None` while one is in flight, or if the peer agrees.
     request_at: Option<Instant>,
     in_flight: bool,
     /// Failed attempts since the last response.
     attempts: u32,
+    /// Waits after failed attempts.
+    backoff: Backoff,
     failure: Option<Arc<str>>,
     agreement: Agreement,
     /// Digest of the configuration with which the peer was last reported.
     reported_digest: Option<String>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 enum Agreement {
-    #[default]
     Unknown,
     Agrees,
-    Differs {
-        digest: String,
-        difference: ConfigDifference,
-    },
+    Differs { digest: String, difference: ConfigDifference },
+}
+
+impl PeerState {
+    fn new(first_request_at: Instant) -> Self {
+        Self {
+            request_at: Some(first_request_at),
+            in_flight: false,
+            attempts: 0,
+            backoff: Backoff::new(VERIFY_RETRY_FIRST, VERIFY_RETRY_MAX),
+            failure: None,
+            agreement: Agreement::Unknown,
+            reported_digest: None,
+        }
+    }
 }
 
 impl Verify {
@@ -150,10 +165,7 @@ impl Verify {
         let mut rng = SmallRng::seed_from_u64(config.seed);
         let count = u32::try_from(config.peers).unwrap_or(u32::MAX);
         let spread = SPREAD_PER_PEER.saturating_mul(count).min(SPREAD_MAX);
-        let peer = |_| {
-            let request_at = Some(now + spread.mul_f64(rng.random::<f64>()));
-            PeerState { request_at, ..PeerState::default() }
-        };
+        let peer = |_| PeerState::new(now + spread.mul_f64(rng.random::<f64>()));
         let peers = (0..config.peers).map(peer).collect();
         let mut verify = Self {
             ours: config.ours,
@@ -165,8 +177,10 @@ impl Verify {
             outlier_reported_for: None,
             reports: Vec::new(),
             rng,
+            checks: CheckSchedule::default(),
         };
         verify.update_status(now);
+        verify.check_after_change();
         verify
     }
 
@@ -221,6 +235,7 @@ impl Verify {
     }
 
     /// Returns a peer to query now. Pass the result to [`Verify::handle_response`].
+    #[must_use]
     pub fn poll_request(&mut self, now: Instant) -> Option<usize> {
         let in_flight = self.peers.iter().filter(|peer| peer.in_flight).count();
         if self.is_done() || in_flight >= VERIFY_CONCURRENCY_MAX {
@@ -232,10 +247,12 @@ impl Verify {
         let (_, index) = next?;
         let peer = self.peers.get_mut(index)?;
         (peer.request_at, peer.in_flight) = (None, true);
+        self.check_after_change();
         Some(index)
     }
 
     /// Returns the next event to log.
+    #[must_use]
     pub fn poll_report(&mut self) -> Option<Report> {
         (!self.reports.is_empty()).then(|| self.reports.remove(0))
     }
@@ -259,6 +276,7 @@ impl Verify {
             self.report_differences();
         }
         self.update_status(now);
+        self.check_after_change();
     }
 
     /// Handles the response of a peer: its configuration (`None`: the same as ours), or the reason
@@ -277,11 +295,13 @@ impl Verify {
         match response {
             Ok(config) => {
                 (peer_state.attempts, peer_state.failure) = (0, None);
+                peer_state.backoff.reset();
                 self.handle_config(peer, config, now);
             }
             Err(cause) => self.handle_failure(peer, cause, now),
         }
         self.update_status(now);
+        self.check_after_change();
     }
 
     fn handle_config(&mut self, peer: usize, config: Option<SystemConfig>, now: Instant) {
@@ -307,9 +327,7 @@ impl Verify {
         let Some(peer_state) = self.peers.get_mut(peer) else { return };
         peer_state.attempts = peer_state.attempts.saturating_add(1);
         peer_state.failure = Some(cause);
-        let doubled =
-            VERIFY_RETRY_FIRST.saturating_mul(1 << peer_state.attempts.min(10).saturating_sub(1));
-        peer_state.request_at = Some(now + jittered(doubled.min(VERIFY_RETRY_MAX), &mut self.rng));
+        peer_state.request_at = Some(now + peer_state.backoff.next_wait(&mut self.rng));
         // One line for all, when the peer with the most attempts reaches a multiple.
         let attempts = peer_state.attempts;
         let is_first = self.peers.iter().all(|other| other.attempts <= attempts);
@@ -397,6 +415,61 @@ impl Verify {
     }
 }
 
+impl Verify {
+    /// Checks that each peer is in one of its states, the requests in flight are bounded, and the
+    /// counts are those of the peers.
+    ///
+    /// # Panics
+    ///
+    /// If one of these does not hold. The message names the field and both values.
+    pub fn check_invariants(&self) {
+        for (index, peer) in self.peers.iter().enumerate() {
+            peer.check_invariants(index);
+        }
+        let in_flight = self.peers.iter().filter(|peer| peer.in_flight).count();
+        let max = VERIFY_CONCURRENCY_MAX;
+        assert!(in_flight <= max, "in_flight is {in_flight}, and the maximum is {max}");
+        let Tally { needed, agree, differ, unreachable, .. } = self.tally();
+        let counted = agree + differ + unreachable;
+        assert_eq!(counted, self.peers.len(), "peers in the tally, and peers.len()");
+        let (status, linger_until) = (self.status, self.linger_until);
+        let is_verified = status == VerifyStatus::Verified;
+        assert!(is_verified || linger_until.is_none(), "linger_until of {status:?}");
+        assert!(!is_verified || agree >= needed, "{status:?} with {agree} of {needed} peers");
+        let is_enough = status == VerifyStatus::Waiting && agree >= needed;
+        assert!(!is_enough, "{status:?} with {agree} of {needed} peers");
+    }
+
+    fn check_after_change(&self) {
+        self.checks.record();
+        if self.checks.is_due(self.peers.len()) {
+            self.check_invariants();
+        }
+    }
+}
+
+impl PeerState {
+    /// Checks that exactly one thing ends the current state: a response, a time, or nothing.
+    fn check_invariants(&self, index: usize) {
+        let agrees = matches!(self.agreement, Agreement::Agrees);
+        let (in_flight, request_at) = (self.in_flight, self.request_at);
+        let ends = [in_flight, request_at.is_some(), agrees].into_iter().filter(|end| *end);
+        assert_eq!(
+            ends.count(),
+            1,
+            "peers[{index}]: one of in_flight {in_flight}, request_at {request_at:?}, {agrees}"
+        );
+        let (attempts, failure) = (self.attempts, &self.failure);
+        assert_eq!(
+            attempts == 0,
+            failure.is_none(),
+            "peers[{index}]: attempts {attempts}, failure {failure:?}"
+        );
+        let reported = &self.reported_digest;
+        assert!(!agrees || reported.is_none(), "peers[{index}] agrees, reported as {reported:?}");
+    }
+}
+
 /// Reason why a peer does not count as agreeing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PeerIssue {
@@ -406,10 +479,7 @@ pub enum PeerIssue {
     Unreachable(Arc<str>),
 }
 
-/// Returns a random wait from the upper half of the span, so that queries do not synchronise.
-fn jittered(wait: Duration, rng: &mut dyn Rng) -> Duration {
-    wait.mul_f64(0.5 + 0.5 * rng.random::<f64>())
-}
-
+#[cfg(test)]
+mod table_tests;
 #[cfg(test)]
 mod tests;

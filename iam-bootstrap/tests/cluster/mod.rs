@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use grid::env::Env;
 use grid::{Auth, Manager, Name};
 use iam_bootstrap::model::{Secret, User, UserName};
 use iam_bootstrap::snapshot::{ContentHash, Item, ItemKey};
 use iam_bootstrap::store::sealed::Keys;
 use iam_bootstrap::store::{MemoryStore, Sealed};
 use iam_bootstrap::{Iam, Phase};
-use rand::SeedableRng;
-use rand::rngs::StdRng;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -54,7 +53,7 @@ fn build(
         .expect("valid configuration");
     let root = UserName::new("root").expect("valid name");
     let iam = Iam::builder(&manager, root, keys())
-        .pool(Sealed::new(pool.clone(), keys(), StdRng::seed_from_u64(1)))
+        .pool(Sealed::new(pool.clone(), keys(), &Env::system()))
         .refresh_interval(refresh)
         .admission(move |peer| admission(&own, peer))
         .build()

@@ -39,7 +39,7 @@ pub(crate) async fn directories(
         if initialise {
             store.initialise().await?;
         }
-        pools.push(Arc::new(Sealed::new(store, Keys::new(secret.expose())?, env.fork_secure())));
+        pools.push(Arc::new(Sealed::new(store, Keys::new(secret.expose())?, env)));
     }
     Ok(pools)
 }

@@ -54,6 +54,9 @@ fn millis_delta(now: u64, before: u64) -> Option<u64> {
 pub(super) fn cpu_ratios(now: &CpuTimes, before: &CpuTimes) -> Option<[f64; 6]> {
     let was_reset = now.user < before.user || now.nice < before.nice || now.system < before.system;
     let before = if was_reset { CpuTimes::default() } else { *before };
+    debug_assert!(now.user >= before.user, "user {} after {}", now.user, before.user);
+    debug_assert!(now.nice >= before.nice, "nice {} after {}", now.nice, before.nice);
+    debug_assert!(now.system >= before.system, "system {} after {}", now.system, before.system);
     let delta = [
         now.user - before.user,
         now.nice - before.nice,

@@ -7,7 +7,7 @@ use grid::time::Instant;
 
 use super::LastReading;
 use super::deltas::interface_delta;
-use super::series::Series;
+use super::series::{Series, check_same_time};
 use crate::limits::{INTERFACES_KEPT_MAX, INTERFACES_MAX, LABEL_BYTES_MAX};
 use crate::report::InterfaceReport;
 use crate::sample::InterfaceCounters;
@@ -71,6 +71,18 @@ impl Interfaces {
         let present = self.0.iter().filter(|(_, interface)| interface.gone_since.is_none());
         present.map(|(name, interface)| (name.clone(), interface.report())).collect()
     }
+
+    /// Checks the numbers of interfaces, and that each is either present or gone.
+    pub(super) fn check_invariants(&self) {
+        let (kept, max) = (self.0.len(), INTERFACES_KEPT_MAX);
+        assert!(kept <= max, "interfaces: {kept} are kept, and the maximum is {max}");
+        let present = self.0.values().filter(|interface| interface.gone_since.is_none()).count();
+        let max = INTERFACES_MAX;
+        assert!(present <= max, "interfaces: {present} are present, and the maximum is {max}");
+        for (name, interface) in &self.0 {
+            interface.check_invariants(name);
+        }
+    }
 }
 
 impl Interface {
@@ -94,6 +106,24 @@ impl Interface {
         for (series, rate) in self.series.iter_mut().zip(rates) {
             series.observe(Some(rate), elapsed);
         }
+    }
+
+    fn check_invariants(&self, name: &str) {
+        let bytes = name.len();
+        assert!(bytes <= LABEL_BYTES_MAX, "interface {name}: its name has {bytes} bytes");
+        check_same_time(&self.series, name);
+        let Self { gone_since, last_reading, .. } = self;
+        assert_eq!(
+            gone_since.is_none(),
+            last_reading.is_some(),
+            "interface {name}: gone_since {gone_since:?}, last_reading {last_reading:?}"
+        );
+        let has_current = self.series.iter().any(|series| series.summary().current.is_some());
+        let is_current_and_gone = has_current && gone_since.is_some();
+        assert!(
+            !is_current_and_gone,
+            "interface {name}: a current value, gone_since {gone_since:?}"
+        );
     }
 
     fn report(&self) -> InterfaceReport {

@@ -52,6 +52,39 @@ impl Series {
         };
         Summary { current: self.current, average, maximum: self.maximum }
     }
+
+    /// Returns the total time of the values so far.
+    pub(super) fn time(&self) -> Duration {
+        self.time
+    }
+
+    /// Checks that the values agree: the current one and the average are at most the maximum.
+    pub(super) fn check_invariants(&self, name: &str) {
+        let Self { current, maximum, sum, compensation, time } = *self;
+        let is_finite = current.is_none_or(f64::is_finite) && maximum.is_none_or(f64::is_finite);
+        assert!(is_finite, "{name}: current {current:?}, maximum {maximum:?}");
+        assert!(current <= maximum, "{name}: current {current:?}, maximum {maximum:?}");
+        let Some(maximum) = maximum else {
+            assert!(time.is_zero(), "{name}: time is {time:?}, and maximum None");
+            assert!(sum == 0.0, "{name}: sum is {sum}, and maximum None");
+            return;
+        };
+        let average = (sum + compensation) / time.as_secs_f64();
+        // Without time there is no average. A sum of very large values may overflow.
+        if average.is_finite() {
+            let rounding = maximum.abs() * 1e-9 + f64::MIN_POSITIVE;
+            assert!(average <= maximum + rounding, "{name}: average {average}, maximum {maximum}");
+        }
+    }
+}
+
+/// Checks that values which are read together have the same total time.
+pub(super) fn check_same_time(all: &[Series], name: &str) {
+    for (index, series) in all.iter().enumerate() {
+        series.check_invariants(name);
+        let first = all.first().map(Series::time);
+        assert_eq!(Some(series.time), first, "{name}: time of value {index}, and of the first");
+    }
 }
 
 #[cfg(test)]

@@ -180,3 +180,18 @@ fn b70_new_device_under_the_same_name_has_a_new_baseline() {
     let missed = aggregator.observe(&Sample::default());
     assert_eq!(missed.drives["/data"], DriveReport::default(), "a missed reading has no values");
 }
+
+#[test]
+fn b70_drives_that_no_longer_fit_make_room() {
+    let drives = |first: usize, count: usize| {
+        let names = (first..first + count).map(|number| format!("drive-{number:04}"));
+        let drives = names.map(|name| (name, DriveSample::default())).collect();
+        Sample { drives: Some(drives), ..Sample::default() }
+    };
+    let mut aggregator = MinuteAggregator::new();
+    aggregator.observe(&drives(DRIVES_MAX, DRIVES_MAX));
+    // As many again, which sort before those.
+    let report = aggregator.observe(&drives(0, 2 * DRIVES_MAX));
+    assert_eq!(report.drives.len(), DRIVES_MAX);
+    assert!(report.drives.contains_key("drive-0000"));
+}

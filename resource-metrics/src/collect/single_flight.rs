@@ -11,10 +11,12 @@
 //! affect the others.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use grid::time::{Clock, Instant};
+use grid::env::Env;
+use grid::sync::Mutex;
+use grid::time::Instant;
 use tokio::sync::Notify;
 
 /// Computes one value for all concurrent callers.
@@ -55,15 +57,11 @@ impl<T: Send + Sync + 'static> SingleFlight<T> {
     /// # Cancel safety
     ///
     /// Dropping the future does not affect other callers.
-    pub(crate) async fn get<Fut>(
-        &self,
-        clock: &Arc<dyn Clock>,
-        compute: impl FnOnce() -> Fut,
-    ) -> Option<Arc<T>>
+    pub(crate) async fn get<Fut>(&self, env: &Env, compute: impl FnOnce() -> Fut) -> Option<Arc<T>>
     where
         Fut: Future<Output = T> + Send + 'static,
     {
-        match self.join(clock, compute) {
+        match self.join(env, compute) {
             Ok(result) => Some(result),
             Err(in_flight) => in_flight.wait().await,
         }
@@ -72,14 +70,14 @@ impl<T: Send + Sync + 'static> SingleFlight<T> {
     /// Returns the value if there is a fresh one, else the one in flight.
     fn join<Fut>(
         &self,
-        clock: &Arc<dyn Clock>,
+        env: &Env,
         compute: impl FnOnce() -> Fut,
     ) -> Result<Arc<T>, Arc<InFlight<T>>>
     where
         Fut: Future<Output = T> + Send + 'static,
     {
-        let now = clock.now();
-        let mut state = lock(&self.state);
+        let now = env.now();
+        let mut state = self.state.lock();
         match &*state {
             FlightState::Done(result, at) if now.since(*at) < self.ttl => {
                 return Ok(Arc::clone(result));
@@ -92,13 +90,13 @@ impl<T: Send + Sync + 'static> SingleFlight<T> {
         let in_flight = Arc::new(InFlight { result: OnceLock::new(), completed: Notify::new() });
         *state = FlightState::InFlight(Arc::clone(&in_flight));
         drop(state);
-        let (value, state, clock) = (compute(), Arc::clone(&self.state), Arc::clone(clock));
+        let (value, state, env) = (compute(), Arc::clone(&self.state), env.clone());
         let completion = CompleteOnDrop(Arc::clone(&in_flight));
         tokio::spawn(async move {
             let result = Arc::new(value.await);
             let previous = std::mem::replace(
-                &mut *lock(&state),
-                FlightState::Done(Arc::clone(&result), clock.now()),
+                &mut *state.lock(),
+                FlightState::Done(Arc::clone(&result), env.now()),
             );
             drop(previous);
             completion.0.complete(Some(result));
@@ -135,8 +133,4 @@ impl<T> Drop for CompleteOnDrop<T> {
     fn drop(&mut self) {
         self.0.complete(None);
     }
-}
-
-fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }

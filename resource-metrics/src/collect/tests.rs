@@ -4,8 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use grid::env::SystemClock;
-use grid::time::Clock;
+use grid::env::Env;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -67,7 +66,7 @@ async fn b71_a_collection_ends_when_all_have_responded() {
 /// Counts the computations of the value. Each waits until it is released.
 struct Scrapes {
     single_flight: SingleFlight<usize>,
-    clock: Arc<dyn Clock>,
+    env: Env,
     count: Arc<AtomicUsize>,
     release: Arc<Notify>,
 }
@@ -76,7 +75,7 @@ impl Scrapes {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             single_flight: SingleFlight::new(TTL),
-            clock: Arc::new(SystemClock::new()),
+            env: Env::system(),
             count: Arc::default(),
             release: Arc::default(),
         })
@@ -89,7 +88,7 @@ impl Scrapes {
             release.notified().await;
             number
         };
-        self.single_flight.get(&self.clock, compute).await.map(|value| *value)
+        self.single_flight.get(&self.env, compute).await.map(|value| *value)
     }
 
     fn spawn(self: &Arc<Self>) -> tokio::task::JoinHandle<Option<usize>> {
@@ -142,11 +141,11 @@ async fn b71_a_cancelled_scrape_does_not_affect_the_others() {
 #[tokio::test(start_paused = true)]
 async fn failed_collection_is_reported_and_retried() {
     let single_flight: SingleFlight<usize> = SingleFlight::new(TTL);
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let env = Env::system();
     // A task that panics has no result, like one whose runtime shuts down.
-    let failed = single_flight.get(&clock, || async { panic!("on purpose") }).await;
+    let failed = single_flight.get(&env, || async { panic!("on purpose") }).await;
     assert_eq!(failed, None);
-    assert_eq!(single_flight.get(&clock, || async { 7 }).await.as_deref(), Some(&7));
+    assert_eq!(single_flight.get(&env, || async { 7 }).await.as_deref(), Some(&7));
 }
 
 #[test]

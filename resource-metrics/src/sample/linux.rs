@@ -9,9 +9,9 @@ use std::sync::Arc;
 use procfs::{Current, CurrentSI, DiskStats, KernelStats, LoadAverage, Meminfo, ProcResult};
 use tokio::sync::Semaphore;
 
-use super::mounts;
-use super::space::{DeviceNumber, DriveStatus, SpaceProbe};
-use super::system::Drives;
+use super::drives::Drives;
+use super::mounts::{self, DeviceNumber};
+use super::space::{DriveStatus, SpaceProbe};
 use super::{
     CpuTimes, DriveCounters, DriveSample, InterfaceCounters, Load, Memory, Problem, Sample,
     SampleFuture,

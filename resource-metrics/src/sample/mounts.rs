@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use procfs::process::{MountInfo, MountInfos};
 use procfs::{FromRead, ProcResult};
 
-use super::space::DeviceNumber;
 use crate::limits::LABEL_BYTES_MAX;
 
 /// File systems of read-only images, which are always full.
 const IMAGE_FILE_SYSTEMS: [&str; 4] = ["squashfs", "iso9660", "udf", "erofs"];
+
+/// Major and minor number of a block device.
+pub(super) type DeviceNumber = (u32, u32);
 
 /// A directory that represents a drive.
 #[derive(Debug, Clone, PartialEq, Eq)]

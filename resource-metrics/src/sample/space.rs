@@ -4,18 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use grid::sync::Mutex;
 use rustix::fs::{major, minor, stat, statvfs};
 use tokio::sync::oneshot;
 
 use super::Space;
-use super::mounts::DriveMount;
+use super::mounts::{DeviceNumber, DriveMount};
 use crate::limits::{DRIVES_MAX, SPACE_TIMEOUT};
-
-/// Major and minor number of a block device.
-pub(super) type DeviceNumber = (u32, u32);
 
 /// Result of one drive's probe.
 #[derive(Debug, Default)]
@@ -44,7 +42,8 @@ type ProbeResult = io::Result<(Space, Option<DeviceNumber>)>;
 impl SpaceProbe {
     /// Probes all drives concurrently.
     pub(super) async fn probe(self: &Arc<Self>, drives: &[DriveMount]) -> Vec<DriveStatus> {
-        lock(&self.state)
+        self.state
+            .lock()
             .last_devices
             .retain(|name, _| drives.iter().any(|drive| drive.name == *name));
         let probes = drives.iter().map(|drive| self.probe_one(drive, SPACE_TIMEOUT, read_space));
@@ -58,7 +57,7 @@ impl SpaceProbe {
         read: impl FnOnce(&Path) -> ProbeResult + Send + 'static,
     ) -> DriveStatus {
         let hung_status = |since: &str| DriveStatus {
-            device: lock(&self.state).last_devices.get(&drive.name).copied(),
+            device: self.state.lock().last_devices.get(&drive.name).copied(),
             problem: Some(format!("statvfs does not return{since}")),
             space: None,
         };
@@ -71,7 +70,7 @@ impl SpaceProbe {
         };
         match result {
             Ok(Ok(Ok((space, device)))) => {
-                let mut state = lock(&self.state);
+                let mut state = self.state.lock();
                 match device {
                     Some(device) => state.last_devices.insert(drive.name.clone(), device),
                     None => state.last_devices.remove(&drive.name),
@@ -93,7 +92,7 @@ impl SpaceProbe {
         read: impl FnOnce(&Path) -> ProbeResult + Send + 'static,
     ) -> io::Result<Option<oneshot::Receiver<ProbeResult>>> {
         {
-            let mut state = lock(&self.state);
+            let mut state = self.state.lock();
             let is_full = state.pending.len() >= DRIVES_MAX;
             if is_full || !state.pending.insert(drive.name.clone()) {
                 return Ok(None);
@@ -120,12 +119,8 @@ struct ProbeGuard {
 
 impl Drop for ProbeGuard {
     fn drop(&mut self) {
-        lock(&self.space_probe.state).pending.remove(&self.name);
+        self.space_probe.state.lock().pending.remove(&self.name);
     }
-}
-
-fn lock(state: &Mutex<ProbeState>) -> MutexGuard<'_, ProbeState> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn read_space(path: &Path) -> ProbeResult {
@@ -178,7 +173,7 @@ mod tests {
         assert!(again.problem.expect("still hanging").ends_with("since an earlier sample"));
 
         release.send(()).expect("the thread waits");
-        while !lock(&space_probe.state).pending.is_empty() {
+        while !space_probe.state.lock().pending.is_empty() {
             tokio::task::yield_now().await;
         }
         let healed = space_probe.probe_one(&drive(), TEST_TIMEOUT, move |_| Ok((full, None))).await;

@@ -5,6 +5,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use grid::Env;
 use iam_bootstrap::Iam;
 use iam_bootstrap::model::UserName;
 use rand::SeedableRng;
@@ -29,8 +30,7 @@ impl Software for IamSoftware {
         let refresh = Duration::from_millis(u64::from(self.0.refresh_ms));
         let mut iam = Iam::builder(&host.manager, UserName::new("root")?, keys()?)
             .refresh_interval(refresh)
-            .clock(host.clock.clone())
-            .rng(StdRng::seed_from_u64(host.seed ^ 0x0069_616d));
+            .env(Env::new(host.clock.clone(), &mut StdRng::seed_from_u64(host.seed ^ 0x0069_616d)));
         for (index, store) in (0..).zip(&host.pools) {
             iam = iam.pool(RecordingPool::new(index, sealed(store)?, &host.recorder));
         }

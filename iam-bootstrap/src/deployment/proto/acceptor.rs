@@ -40,16 +40,16 @@ impl AcceptorState {
     /// any known ballot and than round `above`.
     pub fn claim(&self, node: &Arc<str>, above: u64) -> Transition {
         if let Some(id) = self.decided {
-            return Transition { save: None, response: PaxosResponse::Decided { id } };
+            return response_without_save(PaxosResponse::Decided { id });
         }
         let above = above.min(self.promised.round.saturating_add(BALLOT_LEAD_MAX - 1));
         let round = self.promised.round.max(above).saturating_add(1);
-        self.promise(&Ballot { round, node: Arc::clone(node) })
+        self.checked(self.promise(&Ballot { round, node: Arc::clone(node) }))
     }
 
     /// Handles a request of another server, or of this one.
     pub fn handle(&self, request: &PaxosRequest) -> Transition {
-        match (request, self.decided) {
+        self.checked(match (request, self.decided) {
             (PaxosRequest::Learn { id }, Some(ours)) if *id != ours => {
                 response_without_save(PaxosResponse::Conflict { ours })
             }
@@ -60,7 +60,37 @@ impl AcceptorState {
             },
             (PaxosRequest::Prepare { ballot }, None) => self.promise(ballot),
             (PaxosRequest::Accept(vote), None) => self.accept(vote),
+        })
+    }
+
+    /// Checks that the vote is in a ballot that was promised.
+    ///
+    /// # Panics
+    ///
+    /// If it is not. The message names the fields and their values.
+    pub fn check_invariants(&self) {
+        let Some(vote) = &self.accepted else { return };
+        let (promised, accepted) = (&self.promised, &vote.ballot);
+        assert!(accepted <= promised, "accepted.ballot is {accepted:?}, promised is {promised:?}");
+        assert!(accepted.round > 0, "accepted.ballot.round is 0, and no attempt is in round 0");
+    }
+
+    /// Checks in debug builds that a transition takes back neither promise nor vote nor decision.
+    fn checked(&self, transition: Transition) -> Transition {
+        if cfg!(debug_assertions)
+            && let Some(next) = &transition.save
+        {
+            next.check_invariants();
+            let (decided, next_decided) = (self.decided, next.decided);
+            assert!(decided.is_none(), "decided is {decided:?}, and becomes {next_decided:?}");
+            let (promised, next_promised) = (&self.promised, &next.promised);
+            assert!(promised <= next_promised, "promised {promised:?} becomes {next_promised:?}");
+            let [vote, next_vote] =
+                [self, next].map(|state| state.accepted.as_ref().map(|vote| &vote.ballot));
+            assert!(vote <= next_vote, "accepted.ballot {vote:?} becomes {next_vote:?}");
+            assert_ne!(self, next, "only a changed state is saved");
         }
+        transition
     }
 
     fn promise(&self, ballot: &Ballot) -> Transition {
@@ -101,6 +131,8 @@ fn response_without_save(response: PaxosResponse) -> Transition {
     Transition { save: None, response }
 }
 
+#[cfg(test)]
+mod table_tests;
 #[cfg(test)]
 mod tests {
     use super::*;

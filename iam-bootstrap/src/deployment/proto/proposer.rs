@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use grid::backoff::Backoff;
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
@@ -15,6 +16,7 @@ use crate::limits::{
     AGREE_ATTEMPT_TIMEOUT, AGREE_RETRY_FIRST, AGREE_RETRY_MAX, AGREE_SPREAD_PER_SERVER,
     BALLOT_LEAD_MAX,
 };
+use grid::check_schedule::CheckSchedule;
 
 /// Timeouts and waits of the proposer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,12 +90,12 @@ pub struct Proposer {
     highest_refused_round: u64,
     /// Round of this proposer's last attempt. It is never used again.
     last_used_round: u64,
-    /// Upper bound of the next wait.
-    retry_ceiling: Duration,
+    backoff: Backoff,
     /// Number of the current state: a timer that was set in an earlier one does nothing.
     epoch: u64,
     phase: ProposerPhase,
     outputs: VecDeque<Output>,
+    checks: CheckSchedule,
 }
 
 #[derive(Debug)]
@@ -116,6 +118,19 @@ impl QuorumCount {
     fn has_responded(&self, server: usize) -> bool {
         self.granted.contains(&server) || self.rejected.contains(&server)
     }
+
+    /// Checks the counts of a phase that goes on, among so many servers.
+    fn check_invariants(&self, servers: usize) {
+        let (granted, rejected) = (self.granted.len(), self.rejected.len());
+        let majority = servers / 2 + 1;
+        let both = self.granted.intersection(&self.rejected).next();
+        assert_eq!(both, None, "a server that is both in granted and in rejected");
+        let last = self.granted.last().max(self.rejected.last());
+        assert!(last < Some(&servers), "a response of server {last:?}, and there are {servers}");
+        assert!(granted < majority, "granted has {granted}, and {majority} are a majority");
+        let possible = servers.saturating_sub(rejected);
+        assert!(possible >= majority, "rejected has {rejected} of {servers}: no majority is left");
+    }
 }
 
 impl Proposer {
@@ -127,7 +142,7 @@ impl Proposer {
         let others = u32::try_from(servers.saturating_sub(1)).unwrap_or(u32::MAX);
         let spread = timing.spread_per_server.saturating_mul(others);
         let wait = spread.mul_f64(rng.random::<f64>());
-        let retry_ceiling = timing.retry_first;
+        let backoff = Backoff::new(timing.retry_first, timing.retry_max);
         let (phase, outputs) = (ProposerPhase::Waiting { wait }, VecDeque::new());
         let (highest_refused_round, last_used_round, epoch) = (0, 0, 0);
         Self {
@@ -138,14 +153,16 @@ impl Proposer {
             proposed_id,
             highest_refused_round,
             last_used_round,
-            retry_ceiling,
+            backoff,
             epoch,
             phase,
             outputs,
+            checks: CheckSchedule::default(),
         }
     }
 
     /// Returns the next action.
+    #[must_use]
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
@@ -193,6 +210,7 @@ impl Proposer {
             | ProposerPhase::Accepting { .. } => self.back_off(),
             ProposerPhase::Decided { .. } => {}
         }
+        self.check_after_change();
     }
 
     /// Handles the local acceptor's response to a claim.
@@ -220,6 +238,7 @@ impl Proposer {
             }
             Ok(_) | Err(NoResponse) => {} // response to an earlier attempt
         }
+        self.check_after_change();
     }
 
     /// Handles a server's response, or the absence of one.
@@ -230,7 +249,8 @@ impl Proposer {
         response: &Result<PaxosResponse, NoResponse>,
     ) {
         if let Ok(PaxosResponse::Decided { id }) = response {
-            return self.decide(*id);
+            self.decide(*id);
+            return self.check_after_change();
         }
         let (ballot, accepted) = match request {
             PaxosRequest::Prepare { ballot } => (ballot, false),
@@ -273,6 +293,7 @@ impl Proposer {
             Ok(_) | Err(NoResponse) => quorum.rejected.insert(from),
         };
         self.check_quorum();
+        self.check_after_change();
     }
 
     /// Advances if a majority has granted, and ends the attempt if no majority can any more.
@@ -284,6 +305,7 @@ impl Proposer {
             return;
         };
         if quorum.granted.len() < majority {
+            debug_assert!(quorum.rejected.len() <= self.servers, "rejected.len(), and servers");
             if self.servers - quorum.rejected.len() < majority {
                 self.back_off();
             }
@@ -318,11 +340,9 @@ impl Proposer {
         }
     }
 
-    /// Waits before the next attempt: drawn from the upper half of an interval that doubles
-    /// with each attempt.
+    /// Waits before the next attempt.
     fn back_off(&mut self) {
-        let wait = self.retry_ceiling.mul_f64(0.5 + 0.5 * self.rng.random::<f64>());
-        self.retry_ceiling = (self.retry_ceiling * 2).min(self.timing.retry_max);
+        let wait = self.backoff.next_wait(&mut self.rng);
         self.outputs.clear();
         self.enter(ProposerPhase::Waiting { wait });
     }
@@ -331,8 +351,47 @@ impl Proposer {
         self.epoch += 1;
         self.phase = phase;
     }
+
+    /// Checks that the responses that are counted are those of one attempt and do not decide it,
+    /// and that the outputs are of the current phase.
+    ///
+    /// # Panics
+    ///
+    /// If one of these does not hold. The message names the field and both values.
+    pub fn check_invariants(&self) {
+        let sends = self.outputs.iter().filter(|output| matches!(output, Output::Send { .. }));
+        let (sends, outputs) = (sends.count(), self.outputs.len());
+        let (ballot, quorum) = match &self.phase {
+            ProposerPhase::Waiting { .. } | ProposerPhase::Decided { .. } => {
+                assert_eq!(outputs, 0, "outputs.len() of a proposer that waits or is done");
+                return;
+            }
+            ProposerPhase::Claiming => {
+                assert!(sends == 0 && outputs <= 1, "outputs has {sends} sends, of {outputs}");
+                return;
+            }
+            ProposerPhase::Preparing { ballot, quorum, .. } => {
+                let own = self.local_index;
+                assert!(quorum.granted.contains(&own), "granted lacks {own}, which claimed");
+                (ballot, quorum)
+            }
+            ProposerPhase::Accepting { vote, quorum } => (&vote.ballot, quorum),
+        };
+        assert_eq!(ballot.round, self.last_used_round, "round, and last_used_round");
+        assert_eq!(sends, outputs, "sends, and outputs.len(), of an attempt");
+        quorum.check_invariants(self.servers);
+    }
+
+    fn check_after_change(&self) {
+        self.checks.record();
+        if self.checks.is_due(self.servers) {
+            self.check_invariants();
+        }
+    }
 }
 
+#[cfg(test)]
+mod table_tests;
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! Time as stored and compared on all servers.
 
+use grid::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Milliseconds since the Unix epoch in UTC, without leap seconds: the expiry of a credential, and
@@ -18,4 +19,9 @@ impl UtcMillis {
     pub const fn get(self) -> i64 {
         self.0
     }
+}
+
+/// Returns a reading of the wall clock in microseconds since the Unix epoch.
+pub(crate) fn unix_micros(wall: Timestamp) -> u64 {
+    u64::try_from(wall.unix_nanos() / 1_000).unwrap_or(0)
 }
