@@ -12,9 +12,10 @@ use bytes::Bytes;
 pub use self::requests::Respond;
 pub use self::slots::SlotOwner;
 pub use super::end::{CallOutcome, End};
-pub use super::event::{CloseReason, Counters, Event, StartError, UNKNOWN_HANDLER};
+pub use super::event::{CloseReason, Counters, Event, StartError};
 pub use super::inbound::{CallKind, HandlerResult, Incoming};
 pub use super::outbound::{Request, Slot};
+pub use super::payload::UNKNOWN_HANDLER;
 pub use super::stream::{Capacities, OpenRequest, Received, SendStatus, StreamId, StreamSide};
 
 use super::deadlines::Deadlines;

@@ -11,11 +11,6 @@ use super::message::Op;
 use super::outbound::Slot;
 use super::stream::StreamId;
 
-/// First words of a refusal that means "no such handler" ([P13]).
-///
-/// [P13]: crate::protocol#p13
-pub const UNKNOWN_HANDLER: &str = "Invalid Handler for type";
-
 /// A change that the driver of the state machine must act on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event<S = Slot> {

@@ -12,9 +12,8 @@ use rustc_hash::FxHashMap;
 
 use super::counter;
 use super::end::{CallOutcome, End};
-use super::event::UNKNOWN_HANDLER;
 use super::message::{Checksum, Flags, Header, Message, Op, Outgoing};
-use super::payload::{self, MuxConnectError};
+use super::payload::{self, MuxConnectError, UNKNOWN_HANDLER};
 use super::stream::{OpenRequest, Stream};
 use super::subroute::SubrouteId;
 use crate::time::Instant;

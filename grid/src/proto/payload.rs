@@ -10,6 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
 
+/// First words of a refusal that means "no such handler" ([P13]).
+///
+/// [P13]: crate::protocol#p13
+pub const UNKNOWN_HANDLER: &str = "Invalid Handler for type";
+
 /// Payload of a MuxConnectError.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct MuxConnectError {

@@ -76,6 +76,7 @@ impl Pair {
             Err(End::DeadlineExceeded) if call.was_served => "deadline after the handler started",
             Err(End::DeadlineExceeded) => "deadline before the handler started",
             Err(End::Disconnected) => "disconnected",
+            Err(end) => panic!("a call ended as only a stream can: {end:?}"),
         };
         call.end = Some(CallEnd::Event(outcome));
         self.reached.insert(seen);
