@@ -543,6 +543,31 @@ impl Stream {
     }
 }
 
+#[cfg(test)]
+impl Stream {
+    /// Returns the sequence number of the next incoming message.
+    pub(super) fn expected_sequence(&self) -> u32 {
+        self.sequence_in.next()
+    }
+
+    /// Describes the state in a few words.
+    pub(super) fn description(&self) -> String {
+        let mut words = vec![match self.out {
+            Direction::Open => "out=open",
+            Direction::Closing(_) => "out=closing",
+            Direction::Closed => "out=closed",
+        }];
+        let flags = [
+            (self.waiting_message.is_some(), "waiting"),
+            (self.has_received(), "unread"),
+            (self.is_discarding, "discarding"),
+            (self.is_input_finished, "in=finished"),
+        ];
+        words.extend(flags.into_iter().filter(|(is_set, _)| *is_set).map(|(_, word)| word));
+        words.join(" ")
+    }
+}
+
 /// Compares a sequence number with the expected one (P16).
 pub(super) fn check_sequence(expected: u32, received: u32) -> Result<(), Violation> {
     if received == expected { Ok(()) } else { Err(Violation::Sequence { expected, received }) }

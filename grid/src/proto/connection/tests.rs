@@ -3,6 +3,8 @@
 use super::*;
 use crate::proto::inbound::InboundState;
 
+mod state_tables;
+
 fn request(mux_id: u64) -> Message {
     let header = Header {
         handler: 9,
