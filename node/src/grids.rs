@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use dsync::{Dsync, Limits};
+use dsync::{Dsync, LeaseClock, Limits};
 use grid::{Auth, ConnectionStats, Env, LOCK_GRID_PATH, Manager, Name};
 
 /// The names in a cluster.
@@ -62,7 +62,10 @@ impl Grids {
         };
         let main = builder().servers(names(clients)).build()?;
         let locks = builder().path(LOCK_GRID_PATH).build()?;
+        // Leases expire while a host is suspended.
+        let lease_env = env.clone().with_clock(LeaseClock::new());
         let dsync = Dsync::builder(&locks)
+            .env(lease_env)
             .lockers(names(lockers))
             .limits(Limits::with_lease(lock_lease))
             .build()?;

@@ -109,6 +109,7 @@ fn build_metrics(
     limits.sample_interval = config.interval;
     let metrics = ResourceMetrics::builder(&grids.main)
         .servers(peers.iter().map(ToString::to_string))
+        .env(grids.env.clone())
         .source(SystemSource::new(config.drives.clone()))
         .limits(limits)
         .build()?;

@@ -120,15 +120,14 @@ impl Startup {
         let first = pools.first().cloned().ok_or(BuildError::NoPool)?;
         let store_error = Arc::new(watch::Sender::new(None));
         let store = PoolDeploymentStore::new(first, Arc::clone(&store_error));
-        let deployment = Deployment::builder(&grids.main, store);
+        let deployment = Deployment::builder(&grids.main, store).env(grids.env.clone());
         let deployment = Arc::new(deployment.servers(servers.clone()).start()?);
         let of_servers = Arc::downgrade(&deployment);
-        let mut iam =
-            Iam::builder(&grids.main, root_user, keys).servers(servers).admission(move |peer| {
-                let checked =
-                    of_servers.upgrade().map(|deployment| deployment.check(peer.as_str()));
-                checked.transpose().map(drop).map_err(|conflict| conflict.to_string())
-            });
+        let iam = Iam::builder(&grids.main, root_user, keys).env(grids.env.clone());
+        let mut iam = iam.servers(servers).admission(move |peer| {
+            let checked = of_servers.upgrade().map(|deployment| deployment.check(peer.as_str()));
+            checked.transpose().map(drop).map_err(|conflict| conflict.to_string())
+        });
         if is_persistent {
             iam = iam.format_lock(DsyncFormatLock::new(grids.dsync.clone()));
         }
