@@ -77,13 +77,13 @@ impl SamplerState {
     }
 
     fn log_problems(&mut self, problems: &[Problem], now: Instant) {
-        for Problem { part, cause } in self.to_log(problems, now) {
+        for Problem { part, cause } in self.take_due(problems, now) {
             tracing::warn!(target: "metrics", part, cause, "sampling failed");
         }
     }
 
     /// Returns the problems that are to be logged: each part once per period.
-    fn to_log<'a>(&mut self, problems: &'a [Problem], now: Instant) -> Vec<&'a Problem> {
+    fn take_due<'a>(&mut self, problems: &'a [Problem], now: Instant) -> Vec<&'a Problem> {
         problems.iter().filter(|problem| self.log.record(&problem.part, now).is_log()).collect()
     }
 }
@@ -146,8 +146,8 @@ mod tests {
         let problem = |part: &str| Problem { part: part.to_owned(), cause: "no".to_owned() };
         let (a, b) = (problem("/a"), problem("/b"));
         let at = |seconds| Instant::from_nanos(0) + Duration::from_secs(seconds);
-        assert_eq!(state.to_log(std::slice::from_ref(&a), at(0)), [&a]);
-        assert_eq!(state.to_log(&[a.clone(), b.clone()], at(3_599)), [&b]);
-        assert_eq!(state.to_log(&[a.clone(), b], at(3_600)), [&a], "again after an hour");
+        assert_eq!(state.take_due(std::slice::from_ref(&a), at(0)), [&a]);
+        assert_eq!(state.take_due(&[a.clone(), b.clone()], at(3_599)), [&b]);
+        assert_eq!(state.take_due(&[a.clone(), b], at(3_600)), [&a], "again after an hour");
     }
 }

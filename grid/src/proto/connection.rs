@@ -272,7 +272,7 @@ impl<S> Connection<S> {
     }
 
     /// Closes the connection at once, without sending anything ([B05]). Every outbound call ends with
-    /// [`Err(End::Disconnected)`], every running handler gets [`Event::Cancel`], and the queue
+    /// [`End::Disconnected`], every running handler gets [`Event::Cancel`], and the queue
     /// is discarded.
     ///
     /// [B05]: crate::rules#b05
