@@ -15,6 +15,7 @@ mod invariants;
 pub mod operation;
 pub mod strategies;
 mod stream_events;
+mod stream_model;
 mod streams;
 mod wire;
 
@@ -30,7 +31,7 @@ use grid::time::{Instant, Timestamp};
 use self::calls::TOKEN_BYTES;
 pub use self::calls::{Call, CallEnd, Expected};
 use self::operation::{EndpointId, Operation, pick};
-pub use self::streams::Stream;
+pub use self::stream_model::Stream;
 
 #[derive(Debug)]
 struct Endpoint {

@@ -7,7 +7,7 @@ use grid::proto::connection::{CloseReason, Connection, Received, SendStatus, Slo
 use grid::time::Instant;
 
 use super::operation::{EndpointId, HandlerResult, ReplyKind};
-use super::streams::{CALLEE_SLOTS, CalleeState, other_side};
+use super::stream_model::{CALLEE_SLOTS, CalleeState, other_side};
 use super::{Call, Pair, Stream};
 
 const SIDES: [StreamSide; 2] = [StreamSide::Caller, StreamSide::Callee];

@@ -7,7 +7,7 @@ use grid::proto::connection::{End, Event, Incoming, StreamId, StreamSide};
 
 use super::Pair;
 use super::operation::EndpointId;
-use super::streams::{CALLEE_SLOTS, CalleeState, ExpectedEnd, Stream};
+use super::stream_model::{CALLEE_SLOTS, CalleeState, ExpectedEnd, Stream};
 
 impl Pair {
     pub(super) fn on_stream_event(&mut self, end: EndpointId, event: Event) {

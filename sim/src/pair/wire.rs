@@ -9,17 +9,7 @@ use grid::proto::message::{Flags, Message, Op};
 
 use super::Pair;
 use super::operation::EndpointId;
-use super::streams::other_side;
-
-/// Counters of what one end of a stream has sent.
-#[derive(Debug, Default)]
-pub(super) struct WireCounters {
-    messages: u32,
-    /// Messages and ends, each of which uses a credit.
-    data: usize,
-    /// Credits granted.
-    credits: usize,
-}
+use super::stream_model::other_side;
 
 impl Pair {
     /// Records a message of `sender` that is about to be delivered.
