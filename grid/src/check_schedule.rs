@@ -32,7 +32,8 @@ impl CheckSchedule {
     /// Returns whether a structure with so many items is to be checked now.
     #[must_use]
     pub fn is_due(&self, items: usize) -> bool {
-        if items > SMALL_MAX && self.operations.load(Ordering::Relaxed) < items {
+        let is_early = items > SMALL_MAX && self.operations.load(Ordering::Relaxed) < items;
+        if is_early || std::thread::panicking() {
             return false;
         }
         self.operations.store(0, Ordering::Relaxed);
@@ -72,5 +73,23 @@ mod tests {
         let schedule = CheckSchedule::default();
         let due = |items| (0..1_000).filter(|_| schedule.is_due_after_operation(items)).count();
         assert_eq!([due(0), due(SMALL_MAX), due(100), due(500)], [1_000, 1_000, 10, 2]);
+    }
+
+    #[test]
+    fn nothing_is_checked_while_the_thread_unwinds() {
+        struct Checked(CheckSchedule);
+
+        impl Drop for Checked {
+            fn drop(&mut self) {
+                assert!(!self.0.is_due_after_operation(1), "a second panic would abort");
+            }
+        }
+
+        let panics = std::panic::catch_unwind(|| {
+            let _checked = Checked(CheckSchedule::default());
+            panic!("the first panic");
+        });
+        let payload = panics.expect_err("it panics");
+        assert_eq!(payload.downcast_ref(), Some(&"the first panic"));
     }
 }
