@@ -122,6 +122,20 @@ impl Bounds {
         2 * self.lease_ms + self.lease_ms / 25 + requesters * LOCK_TURN_MS
     }
 
+    /// Returns the time within which a waiter that could have its lock is granted it ([B58]): it
+    /// retries after the longest time between two attempts, and an attempt takes a sixth of a lease
+    /// at most, besides its messages and releases.
+    ///
+    /// [B58]: crate::rules#b58
+    pub fn fair_ms(&self) -> u64 {
+        ms(dsync::limits::RETRY_MAX)
+            + self.lease_ms / 6
+            + self.lateness_of(self.lease_ms)
+            + 4 * self.round_trip_ms
+            + self.queue_ms()
+            + 1_000
+    }
+
     /// Returns the time within which an unresponsive connection attempt ends.
     pub fn attempt_ms(&self) -> u64 {
         ms(self.limits.handshake_timeout) + self.timer_resolution_ms

@@ -175,6 +175,13 @@ pub enum EventKind {
         /// Description of the input.
         text: String,
     },
+    /// A node's process has this list of lockers.
+    LockersConfigured {
+        /// The lockers.
+        lockers: Vec<Node>,
+    },
+    /// A node's process has verified its peers, and uses locks from now on.
+    PeersVerified,
     /// A node requested a lock.
     LockRequested {
         /// Number of the call.
@@ -313,6 +320,8 @@ impl EventKind {
             | Self::Healed
             | Self::Quiet
             | Self::Started { .. }
+            | Self::LockersConfigured { .. }
+            | Self::PeersVerified
             | Self::State { .. }
             | Self::SocketOpened { .. }
             | Self::SocketClosed { .. }

@@ -35,13 +35,18 @@ impl Gate {
         self.0.opened.notify_waiters();
     }
 
+    /// Returns whether the gate is open.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.0.is_closed.load(Ordering::Relaxed)
+    }
+
     /// Waits until the gate is open. Applications await it before each step on a node: a paused
     /// process does nothing.
     pub async fn pass(&self) {
         loop {
             // Registered before the check, so that an opening between check and wait is not missed.
             let opened = self.0.opened.notified();
-            if !self.0.is_closed.load(Ordering::Relaxed) {
+            if self.is_open() {
                 return;
             }
             opened.await;

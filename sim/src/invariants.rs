@@ -15,7 +15,9 @@ mod bounded_resources;
 mod cancellation;
 mod credits;
 mod deadlines;
+mod fairness;
 mod fencing_tokens;
+mod gate;
 mod handler_result_arrives;
 #[cfg(test)]
 mod harness;
@@ -149,6 +151,8 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(bounded_resources::BoundedResources::default()),
         Box::new(mutual_exclusion::MutualExclusion::default()),
         Box::new(quorums::Quorums::default()),
+        Box::new(gate::LockGate::default()),
+        Box::new(fairness::Fairness::default()),
         Box::new(fencing_tokens::FencingTokens::default()),
         Box::new(lock_outcome::LockOutcome::default()),
         Box::new(loss_is_reported::LossIsReported::default()),

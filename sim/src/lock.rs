@@ -66,6 +66,19 @@ pub struct LockerView {
     pub grants: Vec<GrantView>,
     /// Number of grants that expired without a refresh.
     pub expired: u64,
+    /// Its waiters, in the order of their tickets.
+    pub waiters: Vec<WaiterView>,
+}
+
+/// A waiter in the queue of one locker, as seen from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaiterView {
+    /// The call of the lock, if its source names one.
+    pub call: Option<CallId>,
+    /// Whether it blocks later waiters: not while it has missed its turn.
+    pub is_present: bool,
+    /// How often it has missed its turn so far.
+    pub missed: u32,
 }
 
 /// A grant, as seen from outside.

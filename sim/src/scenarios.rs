@@ -31,8 +31,14 @@ mod lock_history;
 mod locks_contention;
 mod locks_cut_off_holder;
 mod locks_dead_holder;
+mod locks_far_waiter;
 mod locks_force_unlock;
+mod locks_lists_differ;
 mod locks_locker_restarts;
+mod locks_long_readers;
+mod locks_many_leases;
+mod locks_readers_behind_writer;
+mod locks_rolling_list;
 mod locks_slow_locker;
 mod locks_stopped_holder;
 mod locks_suspended_holder;
@@ -69,6 +75,7 @@ pub const ALL: &[Scenario] = &[
     cancel_storm::SCENARIO,
     clock_skew::SCENARIO,
     swarm::EVERYTHING,
+    swarm::FAIR,
     flapping_link::SCENARIO,
     full_queue_then_cancel::SCENARIO,
     full_queue_then_disconnect::SCENARIO,
@@ -81,12 +88,19 @@ pub const ALL: &[Scenario] = &[
     iam_partition_in_load::SCENARIO,
     iam_reconnect_storm::SCENARIO,
     late_node::SCENARIO,
+    swarm::LISTS,
     swarm::LOCKS,
     locks_contention::SCENARIO,
     locks_cut_off_holder::SCENARIO,
     locks_dead_holder::SCENARIO,
+    locks_far_waiter::SCENARIO,
     locks_force_unlock::SCENARIO,
+    locks_lists_differ::SCENARIO,
     locks_locker_restarts::SCENARIO,
+    locks_long_readers::SCENARIO,
+    locks_many_leases::SCENARIO,
+    locks_readers_behind_writer::SCENARIO,
+    locks_rolling_list::SCENARIO,
     locks_slow_locker::SCENARIO,
     locks_stopped_holder::SCENARIO,
     locks_suspended_holder::SCENARIO,

@@ -134,6 +134,14 @@ impl Search<'_> {
             let least = plan.cluster.latency_min_ms;
             plan.cluster.latency_max_ms = least;
         });
+        let flags = |plan: &Plan| plan.cluster.locks.as_ref().map_or(0, |locks| locks.flags.len());
+        for index in (0..flags(&self.best)).rev() {
+            self.try_with(|plan| {
+                if let Some(locks) = &mut plan.cluster.locks {
+                    locks.flags.remove(index);
+                }
+            });
+        }
         while self.try_with(remove_last_node) || self.try_with(merge_last_node) {}
     }
 
@@ -194,10 +202,7 @@ fn remove_last_node(plan: &mut Plan) {
     plan.cluster.late.retain(|(node, _)| *node != removed);
     plan.cluster.wrong_secret_nodes.retain(|node| *node != removed);
     if let Some(locks) = &mut plan.cluster.locks {
-        locks.lockers.retain(|node| *node != removed);
-        if locks.lockers.is_empty() {
-            locks.lockers.push(Node(0));
-        }
+        locks.remove_node(removed);
     }
     if let Some(metrics) = &mut plan.cluster.metrics {
         metrics.remove_node(removed);

@@ -17,10 +17,14 @@ use crate::plan::{
     StreamPlan,
 };
 
+mod fair;
 mod iam;
+mod lists;
 mod locks;
 
+pub use fair::plan as plan_with_contention;
 pub use iam::plan as plan_with_iam;
+pub use lists::plan as plan_with_lists;
 pub use locks::plan as plan_with_locks;
 
 /// How long faults are injected in a swarm run, in milliseconds. With recovery, a run takes about a

@@ -268,9 +268,19 @@ impl World {
             if shared.has_wrong_secret() {
                 shared.set_right_secret();
                 self.send(shared.node, Command::Bounce { grace: Duration::ZERO });
+            } else if self.has_other_flags(shared) {
+                self.send(shared.node, Command::Bounce { grace: Duration::ZERO });
             }
         }
         self.recorder.record(EventKind::Healed);
+    }
+
+    /// Returns whether a node's process has flags that keep the cluster from recovering.
+    fn has_other_flags(&self, shared: &NodeShared) -> bool {
+        let incarnation = shared.incarnation();
+        self.cluster.locks.as_ref().zip(incarnation).is_some_and(|(locks, incarnation)| {
+            locks.has_other_flags(shared.node, incarnation.started_ms)
+        })
     }
 
     /// Shuts all nodes down cleanly, with a grace period for outstanding calls.

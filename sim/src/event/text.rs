@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{Event, EventKind, MessageSummary, Outcome};
+use crate::plan::Node;
 
 impl fmt::Display for Event {
     /// Writes a line for a person: time, node, event.
@@ -56,6 +57,11 @@ impl fmt::Display for EventKind {
             Self::HandlerStarted { call, from } => write!(f, "call {call}: served for {from}"),
             Self::HandlerEnded { call, how } => write!(f, "call {call}: handler {how:?}"),
             Self::WrongInput { call, text } => write!(f, "call {call}: WRONG INPUT: {text}"),
+            Self::LockersConfigured { lockers } => {
+                let names: Vec<_> = lockers.iter().map(Node::to_string).collect();
+                write!(f, "lockers are {}", names.join(", "))
+            }
+            Self::PeersVerified => f.write_str("peers verified"),
             Self::LockRequested { call, resources, write, timeout_ms } => {
                 let lock = LockText { resources, write: *write };
                 write!(f, "call {call}: requests {lock} within {timeout_ms} ms")

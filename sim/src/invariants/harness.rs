@@ -46,6 +46,17 @@ impl Harness {
         Self::of(invariant, plan, vec![])
     }
 
+    /// Creates a harness for a cluster with locks, whose calls are those of `load`.
+    pub(super) fn with_locks_and_load(
+        invariant: impl Invariant + 'static,
+        locks: LocksPlan,
+        load: Vec<Load>,
+    ) -> Self {
+        let mut plan = Plan::quiet(2);
+        plan.cluster.locks = Some(locks);
+        Self::of(invariant, plan, load)
+    }
+
     /// Creates a harness for a cluster with users, policies and mappings, which are empty.
     pub(super) fn with_iam(invariant: impl Invariant + 'static) -> Self {
         let mut plan = Plan::quiet(2);

@@ -30,11 +30,11 @@ impl Invariant for MutualExclusion {
         let holders =
             hold_views.iter().filter(|hold| hold.is_held && !self.suspended.is_exempt(hold.call));
         let holders: Vec<_> = holders.collect();
-        for (place, one) in holders.iter().enumerate() {
-            for other in &holders[place + 1..] {
-                if (one.write || other.write)
-                    && let Some(resource) = shared(one, other)
-                {
+        // Readers do not exclude each other, and there may be a thousand of them.
+        for (place, one) in holders.iter().enumerate().filter(|(_, hold)| hold.write) {
+            let others = holders.iter().enumerate();
+            for (_, other) in others.filter(|(index, other)| *index > place || !other.write) {
+                if let Some(resource) = shared(one, other) {
                     return Err(format!(
                         "two nodes hold r{resource}: {} and {}",
                         describe(one),

@@ -15,13 +15,15 @@ use super::suspended::SuspendedHolders;
 use super::{CheckContext, CheckResult, Invariant};
 use crate::event::{CallId, Event, EventKind};
 use crate::lock::{HoldView, LockerView};
-use crate::plan::LocksPlan;
+use crate::plan::Node;
 use crate::world::NodeView;
 
 /// Tracks holders and ended locks.
 #[derive(Debug, Default)]
 pub(super) struct Quorums {
     suspended: SuspendedHolders,
+    /// The list of lockers of each node's process, where it is not that of the plan.
+    lists: BTreeMap<Node, Vec<Node>>,
     held: Vec<HoldView>,
     ended: BTreeMap<CallId, u64>,
     healed_ms: u64,
@@ -39,6 +41,10 @@ impl Invariant for Quorums {
                 self.ended.insert(call, event.at_ms);
             }
             EventKind::Healed => self.healed_ms = event.at_ms,
+            EventKind::LockersConfigured { ref lockers } => {
+                let lists = event.node.map(|node| (node, lockers.clone()));
+                self.lists.extend(lists);
+            }
             _ => {}
         }
         Ok(())
@@ -57,8 +63,11 @@ impl Invariant for Quorums {
         if self.held.is_empty() || locks.lockers.is_empty() {
             return Ok(());
         }
-        let tables: Vec<_> = tables(locks, views).map(ids).collect();
+        let mut by_list = BTreeMap::new();
         for HoldView { call, node, id, write, .. } in &self.held {
+            let list = self.lists.get(node).unwrap_or(&locks.lockers);
+            let tables: &Vec<_> =
+                by_list.entry(list).or_insert_with(|| tables(list, views).map(ids).collect());
             let may_have_grant = |ids: &&Option<BTreeSet<&str>>| {
                 ids.as_ref().is_none_or(|ids| ids.contains(id.as_str()))
             };
@@ -82,7 +91,7 @@ impl Invariant for Quorums {
         let lease_ms = bounds.lease_ms + bounds.drift_of(bounds.lease_ms);
         let allowance =
             lease_ms + bounds.queue_ms() + bounds.round_trip_ms + bounds.timer_resolution_ms;
-        for grant in tables(locks, views).flatten().flat_map(|table| &table.grants) {
+        for grant in tables(&locks.lockers, views).flatten().flat_map(|table| &table.grants) {
             let ended = grant.call.and_then(|call| self.ended.get(&call).copied());
             if ended.is_none_or(|ended| ended.max(self.healed_ms) + allowance < context.now_ms) {
                 return Err(format!(
@@ -97,11 +106,11 @@ impl Invariant for Quorums {
 
 /// Returns the table of each locker, if it is visible.
 fn tables<'a>(
-    locks: &'a LocksPlan,
+    lockers: &'a [Node],
     views: &'a [NodeView],
 ) -> impl Iterator<Item = Option<&'a LockerView>> {
     let view = |node| views.iter().find(move |view| view.node == node);
-    locks.lockers.iter().map(move |node| view(*node).and_then(|view| view.locks.locker.as_ref()))
+    lockers.iter().map(move |node| view(*node).and_then(|view| view.locks.locker.as_ref()))
 }
 
 /// Returns the ids of the current grants of a locker, if it is open.
@@ -124,11 +133,11 @@ mod tests {
     use super::*;
     use crate::fault::{Pause, Resume};
     use crate::lock::GrantView;
-    use crate::plan::{ClockWhilePaused, Fault, Node};
+    use crate::plan::{ClockWhilePaused, Fault, LocksPlan};
 
     fn harness() -> Harness {
         let lockers = [CALLER, CALLEE].to_vec();
-        let locks = LocksPlan { lease_ms: 12_000, refresh_ms: 2_000, lockers };
+        let locks = LocksPlan::new(12_000, 2_000, lockers);
         Harness::with_locks(Quorums::default(), locks)
     }
 
@@ -139,7 +148,7 @@ mod tests {
             let grant = |call: &CallId| GrantView { id: format!("lock-{call}"), call: Some(*call) };
             let grants = calls.unwrap_or_default().iter().map(grant).collect();
             let is_open = calls.is_some();
-            view.locks.locker = Some(LockerView { is_open, grants, expired: 0 });
+            view.locks.locker = Some(LockerView { is_open, grants, ..LockerView::default() });
         }
         views
     }

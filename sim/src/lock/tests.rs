@@ -30,7 +30,7 @@ fn plan(faults: &[(u64, Fault)]) -> Plan {
     plan.duration_ms = 14_000;
     // The fake has one table for all nodes, and no locker.
     let lockers = Vec::new();
-    plan.cluster.locks = Some(LocksPlan { lease_ms: LEASE_MS, refresh_ms: 500, lockers });
+    plan.cluster.locks = Some(LocksPlan::new(LEASE_MS, 500, lockers));
     plan.faults = faults.to_vec();
     let held = LockPlan { ending: PlannedLockEnd::HoldUntilLost, ..lock(HOLDER.0, true) };
     plan.load.push((500, Load::Lock(held)));

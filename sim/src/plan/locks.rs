@@ -12,8 +12,38 @@ pub struct LocksPlan {
     pub lease_ms: u32,
     /// Time between two refreshes, in milliseconds.
     pub refresh_ms: u32,
-    /// The nodes that are lockers, each once and in order.
+    /// The nodes that are lockers, each once and in order: at every node, unless `flags` says
+    /// otherwise, and at all nodes once all faults are healed.
     pub lockers: Vec<Node>,
+    /// Other flags that processes have before all faults are healed, in order of time. With any,
+    /// processes verify their peers before they use locks.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub flags: Vec<FlagsPlan>,
+    /// The nodes that are MinIO servers, each once and in order: their lockers know neither leases
+    /// nor tokens, and their holders keep one id over all attempts.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub minio: Vec<Node>,
+}
+
+/// The flags with which a node's processes start from some time on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FlagsPlan {
+    /// The node.
+    pub node: Node,
+    /// The time from which its processes start with these flags, in milliseconds. A running
+    /// process keeps its flags: only a restart changes them.
+    pub from_ms: u64,
+    /// The list of lockers, each once and in order.
+    pub lockers: Vec<Node>,
+    /// Number of its build, which may differ between servers.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub build: u8,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u8) -> bool {
+    *number == 0
 }
 
 /// A lock that a node requests, and the behaviour of its holder.
@@ -77,18 +107,57 @@ pub fn resource_name(resource: u8) -> String {
 const LEASE_MS_MIN: u32 = 3_000;
 
 impl LocksPlan {
+    /// Creates the plan of a cluster in which all nodes have the same list of lockers.
+    pub fn new(lease_ms: u32, refresh_ms: u32, lockers: Vec<Node>) -> Self {
+        Self { lease_ms, refresh_ms, lockers, flags: Vec::new(), minio: Vec::new() }
+    }
+
+    /// Returns the flags of a process of `node` that starts at `now_ms`, before all faults are
+    /// healed; `None` if it has those of the plan.
+    pub(crate) fn flags_at(&self, node: Node, now_ms: u64) -> Option<&FlagsPlan> {
+        self.flags.iter().rev().find(|flags| flags.node == node && flags.from_ms <= now_ms)
+    }
+
+    /// Returns whether a process of `node` that started at `now_ms` has flags that differ from
+    /// those of the plan, so that it has to restart before the cluster can recover.
+    pub(crate) fn has_other_flags(&self, node: Node, now_ms: u64) -> bool {
+        self.flags_at(node, now_ms)
+            .is_some_and(|flags| flags.lockers != self.lockers || flags.build != 0)
+    }
+
+    /// Removes a node, for a smaller plan.
+    pub(crate) fn remove_node(&mut self, removed: Node) {
+        self.flags.retain(|flags| flags.node != removed);
+        self.minio.retain(|node| *node != removed);
+        let flags = self.flags.iter_mut().map(|flags| &mut flags.lockers);
+        for lockers in flags.chain([&mut self.lockers]) {
+            lockers.retain(|node| *node != removed);
+            if lockers.is_empty() {
+                lockers.push(Node(0));
+            }
+        }
+    }
+
     pub(super) fn check(&self, nodes: u8) -> Result<(), String> {
-        let Self { lease_ms, refresh_ms, lockers } = self;
+        let Self { lease_ms, refresh_ms, lockers, flags, minio } = self;
         if !(LEASE_MS_MIN..=WAIT_MS_MAX).contains(lease_ms) {
             return Err(format!("lease_ms must be {LEASE_MS_MIN} to {WAIT_MS_MAX}"));
         }
         if *refresh_ms == 0 || *refresh_ms > lease_ms / 4 {
             return Err("refresh_ms must be at most a quarter of lease_ms".to_owned());
         }
-        if lockers.is_empty() || !is_strictly_sorted(lockers) {
+        let lists = flags.iter().map(|flags| &flags.lockers).chain([lockers]);
+        if lists.clone().any(|list| list.is_empty() || !is_strictly_sorted(list)) {
             return Err("lockers must be at least one, each once and in order".to_owned());
         }
-        match lockers.iter().find(|node| node.0 >= nodes) {
+        if !flags.is_sorted_by_key(|flags| flags.from_ms) {
+            return Err("flags must be in order of time".to_owned());
+        }
+        if !is_strictly_sorted(minio) || !(flags.is_empty() || minio.is_empty()) {
+            return Err("minio must be in order, and without flags".to_owned());
+        }
+        let mut named = lists.flatten().chain(minio).chain(flags.iter().map(|flags| &flags.node));
+        match named.find(|node| node.0 >= nodes) {
             Some(node) => Err(format!("there is no {node}")),
             None => Ok(()),
         }
@@ -174,17 +243,36 @@ mod tests {
     #[test]
     fn invalid_locks_plan_is_refused() {
         type Change = fn(&mut LocksPlan);
-        let locks =
-            || LocksPlan { lease_ms: 12_000, refresh_ms: 2_000, lockers: vec![Node(0), Node(2)] };
+        let locks = || LocksPlan::new(12_000, 2_000, vec![Node(0), Node(2)]);
+        let flags = |node, from_ms, lockers| FlagsPlan { node, from_ms, lockers, build: 0 };
         assert_eq!(locks().check(3), Ok(()));
-        let cases: [(Change, &str); 4] = [
+        let cases: [(Change, &str); 8] = [
+            (|plan| plan.minio = vec![Node(3)], "there is no node-3"),
+            (|plan| plan.minio = vec![Node(1), Node(1)], "minio must be"),
+            (|plan| plan.flags[0].lockers.clear(), "at least one"),
+            (|plan| plan.flags[1].from_ms = 0, "flags must be in order"),
             (|plan| plan.lease_ms = 10, "lease_ms"),
             (|plan| plan.refresh_ms = 4_000, "quarter of lease_ms"),
             (|plan| plan.lockers = vec![Node(2), Node(0)], "in order"),
             (|plan| plan.lockers = vec![Node(3)], "there is no node-3"),
         ];
+        let with_flags = || {
+            let mut plan = locks();
+            plan.flags = vec![flags(Node(1), 5, vec![Node(1)]), flags(Node(1), 9, vec![Node(0)])];
+            plan
+        };
+        let at = |at_ms| with_flags().flags_at(Node(1), at_ms).map(|flags| flags.lockers.clone());
+        assert_eq!(
+            [4, 5, 8, 9].map(at),
+            [None, Some(vec![Node(1)]), Some(vec![Node(1)]), Some(vec![Node(0)])]
+        );
+        assert!(with_flags().has_other_flags(Node(1), 5));
+        assert!(!with_flags().has_other_flags(Node(0), 5));
         for (change, expected) in cases {
             let mut plan = locks();
+            if expected.contains("flags") || expected == "at least one" {
+                plan = with_flags();
+            }
             change(&mut plan);
             let error = plan.check(3).expect_err(expected);
             assert!(error.contains(expected), "{error}");

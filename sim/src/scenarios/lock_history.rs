@@ -123,7 +123,7 @@ pub(super) fn new_locks_plan(
     plan.cluster.socket_segments = 1_024;
     plan.cluster.limits.backoff_max_ms = Some(2_000);
     let lockers = (0..nodes).map(Node).collect();
-    plan.cluster.locks = Some(LocksPlan { lease_ms, refresh_ms: lease_ms / 6, lockers });
+    plan.cluster.locks = Some(LocksPlan::new(lease_ms, lease_ms / 6, lockers));
     (plan, rng)
 }
 

@@ -21,6 +21,22 @@ pub(super) const LOCKS: Scenario = Scenario {
     expect: |_, _| Ok(()),
 };
 
+/// Contended locks, whose waiters are served in order.
+pub(super) const FAIR: Scenario = Scenario {
+    name: "fair",
+    about: "contended locks with long and short holds, and a few faults, drawn from the seed",
+    plan: swarm::plan_with_contention,
+    expect: |_, _| Ok(()),
+};
+
+/// Locks of servers that restart with different lists of lockers.
+pub(super) const LISTS: Scenario = Scenario {
+    name: "lists",
+    about: "servers restart with different lists of lockers, all drawn from the seed",
+    plan: swarm::plan_with_lists,
+    expect: |_, _| Ok(()),
+};
+
 /// Users, policies and mappings, with all faults of nodes and pools.
 pub(super) const IAM: Scenario = Scenario {
     name: "iam",

@@ -8,21 +8,24 @@ use std::time::Duration;
 use dsync::locker::ResponseFuture;
 use dsync::{
     DRWMutex, Dsync, ForceTarget, GrantInfo, Guard, Limits, LockError, LockOptions, Locker,
-    LockerError, Stats,
+    LockerError, Stats, WaiterInfo,
 };
 use grid::Env;
 use grid::sync::Mutex;
 use grid::time::Instant;
+use iam_bootstrap::verify::{self, VerifyOptions};
+use iam_bootstrap::{HashKey, SystemConfig};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use crate::event::LockFailure;
+use crate::event::{EventKind, LockFailure};
 use crate::host::{Host, Software};
 use crate::lock::{
-    BoxFuture, GrantView, HeldLock, LockClient, LockRequest, LockerView, LocksView, call_of,
+    BoxFuture, GrantView, HeldLock, LockClient, LockRequest, LockerView, LocksView, WaiterView,
+    call_of,
 };
 use crate::node::url;
-use crate::plan::{LocksPlan, Plan};
+use crate::plan::{LocksPlan, Node, Plan};
 
 /// Returns the software for the nodes of `plan`: dsync, if the plan has locks.
 pub(super) fn software(plan: &Plan) -> Arc<dyn Software> {
@@ -38,15 +41,79 @@ impl Software for DsyncSoftware {
     fn install(&self, host: &Host) -> Result<(), Box<dyn Error>> {
         // The load's manager is shared: dsync registers other handlers.
         let mut rng = SmallRng::seed_from_u64(host.seed ^ 0x6c6f_636b);
+        let env = Env::new(host.clock.clone(), &mut rng);
+        let flags = Flags::of(&self.0, host);
         let dsync = Dsync::builder(&host.manager)
-            .lockers(self.0.lockers.iter().map(|node| url(*node)))
+            .lockers(flags.lockers.iter().map(|node| url(*node)))
             .limits(limits_of(&self.0))
-            .env(Env::new(host.clock.clone(), &mut rng))
+            .env(env.clone())
             .build()?;
         dsync.start();
         host.locks.set(Arc::new(DsyncClient(dsync)));
+        if !self.0.flags.is_empty() {
+            let lockers = flags.lockers.clone();
+            host.recorder.record(EventKind::LockersConfigured { lockers });
+            verify_peers(host, &flags, env)?;
+        }
         Ok(())
     }
+}
+
+/// The flags of one process.
+struct Flags {
+    lockers: Vec<Node>,
+    build: u8,
+    lease_ms: u32,
+}
+
+impl Flags {
+    /// Returns the flags of a process that starts now.
+    fn of(plan: &LocksPlan, host: &Host) -> Self {
+        let now_ms = host.recorder.now_ms();
+        let own = plan.flags_at(host.node, now_ms).filter(|_| !host.healed.is_open());
+        Self {
+            lockers: own.map_or_else(|| plan.lockers.clone(), |own| own.lockers.clone()),
+            build: own.map_or(0, |own| own.build),
+            lease_ms: plan.lease_ms,
+        }
+    }
+
+    /// Returns the configuration that a server with these flags reports to its peers.
+    fn config(&self, nodes: u8) -> SystemConfig {
+        let hash_key = HashKey::from_shared_secret(b"the secret of all nodes");
+        let lockers: Vec<_> = self.lockers.iter().map(Node::to_string).collect();
+        let arguments = [
+            format!("--lockers={}", lockers.join(",")),
+            format!("--lock-lease={}ms", self.lease_ms),
+        ];
+        SystemConfig::collect(&hash_key)
+            .endpoints((0..nodes).map(|node| url(Node(node))))
+            .arguments(arguments)
+            .program(&format!("build {}", self.build), "")
+            .finish()
+    }
+}
+
+/// Verifies that the peers have the same flags, in the background.
+fn verify_peers(host: &Host, flags: &Flags, env: Env) -> Result<(), Box<dyn Error>> {
+    let config = Arc::new(flags.config(host.nodes));
+    verify::serve(&host.manager, &config)?;
+    let (peers, recorder, ending) =
+        (host.manager.connections(), host.recorder.clone(), host.ending.clone());
+    tokio::spawn(async move {
+        let options = VerifyOptions { env, limit: None };
+        let verified = verify::verify_among(peers, &config, options, |_| {});
+        tokio::select! {
+            biased;
+            () = ending.pass() => {}
+            verified = verified => {
+                if verified.is_ok() {
+                    recorder.record(EventKind::PeersVerified);
+                }
+            }
+        }
+    });
+    Ok(())
 }
 
 /// Returns the dsync limits of all nodes.
@@ -93,6 +160,7 @@ impl LockClient for DsyncClient {
             is_open: listing.is_open,
             grants: listing.grants.into_iter().map(view_of).collect(),
             expired: locker_stats.map_or(0, |locker_stats| locker_stats.counts.expired),
+            waiters: listing.waiters.into_iter().map(waiter_of).collect(),
         });
         LocksView { live, second_rounds, notifications, locker }
     }
@@ -100,6 +168,10 @@ impl LockClient for DsyncClient {
 
 fn view_of(grant: GrantInfo) -> GrantView {
     GrantView { call: call_of(&grant.source), id: grant.uid }
+}
+
+fn waiter_of(waiter: WaiterInfo) -> WaiterView {
+    WaiterView { call: call_of(&waiter.source), is_present: true, missed: 0 }
 }
 
 /// Polls a future once. A request to the node's own locker completes without waiting.

@@ -49,11 +49,34 @@ fn cluster(rng: &mut SmallRng) -> Cluster {
         late: late.into_iter().collect(),
         wrong_secret_nodes: Vec::new(),
         iam: None,
-        locks: Some(LocksPlan {
+        locks: Some(LocksPlan::new(
             lease_ms,
-            refresh_ms: lease_ms / pick(rng, &[4, 6]),
-            lockers: lockers(rng, nodes),
-        }),
+            lease_ms / pick(rng, &[4, 6]),
+            lockers(rng, nodes),
+        )),
+        metrics: None,
+    }
+}
+
+/// Draws a cluster with locks on a network without fault points.
+pub(super) fn lock_cluster(rng: &mut impl Rng, nodes: u8, locks: LocksPlan) -> Cluster {
+    let latency_min_ms = pick(rng, &[0, 1, 2, 10]);
+    Cluster {
+        nodes,
+        tick_ms: 5,
+        latency_min_ms,
+        latency_max_ms: latency_min_ms + pick(rng, &[0, 1, 5, 40]),
+        socket_segments: 1_024,
+        limits: LimitsPlan {
+            ping_interval_ms: Some(pick(rng, &[1_000, 2_000])),
+            backoff_max_ms: Some(1_000),
+            ..LimitsPlan::default()
+        },
+        fault_points: Vec::new(),
+        late: Vec::new(),
+        wrong_secret_nodes: Vec::new(),
+        iam: None,
+        locks: Some(locks),
         metrics: None,
     }
 }

@@ -81,6 +81,8 @@ struct NodeState {
 #[derive(Debug, Clone)]
 pub(super) struct Incarnation {
     pub(super) recorder: NodeRecorder,
+    /// When it started, in simulated milliseconds.
+    pub(super) started_ms: u64,
     pub(super) runtime: Handle,
     pub(super) commands: mpsc::UnboundedSender<Command>,
     /// The manager; none once the shutdown has begun.
@@ -184,9 +186,10 @@ async fn run_incarnation(
         state.incarnations += 1;
         let (recorder, manager, locks) =
             (recorder.clone(), Some(manager.clone()), Some(host.locks.clone()));
-        let iam = Some(host.iam.clone());
+        let (iam, started_ms) = (Some(host.iam.clone()), shared.recorder.now_ms());
+        let runtime = Handle::current();
         let running =
-            Incarnation { recorder, runtime: Handle::current(), commands, manager, locks, iam };
+            Incarnation { recorder, started_ms, runtime, commands, manager, locks, iam };
         (state.incarnations, state.running.replace(running))
     };
     drop(ended);
