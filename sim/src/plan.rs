@@ -16,7 +16,9 @@ mod locks;
 mod metrics;
 
 pub use iam::{ChangePlan, ITEMS_MAX, IamPlan, ItemChange};
-pub use locks::{FlagsPlan, ForcePlan, LockPlan, LocksPlan, PlannedLockEnd, RESOURCES_MAX, resource_name};
+pub use locks::{
+    FlagsPlan, ForcePlan, LockPlan, LocksPlan, PlannedLockEnd, RESOURCES_MAX, resource_name,
+};
 pub use metrics::MetricsPlan;
 
 /// All that a run depends on.

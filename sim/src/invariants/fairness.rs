@@ -162,9 +162,10 @@ impl<'a> Queue<'a> {
             let passed = if wanted.write { &mut writers } else { &mut readers };
             passed.extend(wanted.resources);
         }
-        let grants = locker.map_or(&[][..], |locker| &locker.grants).iter().map(|grant| {
-            (grant.call, grant.call.and_then(|call| wanted_of(call, context)))
-        });
+        let grants = locker
+            .map_or(&[][..], |locker| &locker.grants)
+            .iter()
+            .map(|grant| (grant.call, grant.call.and_then(|call| wanted_of(call, context))));
         Self {
             node,
             is_open: locker.is_some_and(|locker| locker.is_open),
@@ -245,11 +246,7 @@ impl Fairness {
     }
 
     /// Checks that no waiter that could be granted its lock waits for long.
-    fn check_progress(
-        &mut self,
-        lockers: &[Queue<'_>],
-        context: &CheckContext<'_>,
-    ) -> CheckResult {
+    fn check_progress(&mut self, lockers: &[Queue<'_>], context: &CheckContext<'_>) -> CheckResult {
         let limit_ms = context.bounds.fair_ms();
         for (call, request) in &mut self.waiting {
             let wanted = &request.wanted;

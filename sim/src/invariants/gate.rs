@@ -84,9 +84,8 @@ impl Invariant for LockGate {
     }
 
     fn on_tick(&mut self, hold_views: &[HoldView], _context: &CheckContext<'_>) -> CheckResult {
-        let holders = hold_views.iter().filter(|hold| {
-            hold.is_held && !self.suspended.is_exempt(hold.call)
-        });
+        let holders =
+            hold_views.iter().filter(|hold| hold.is_held && !self.suspended.is_exempt(hold.call));
         let mut known = holders.filter_map(|hold| Some((hold, self.requested.get(&hold.call)?)));
         let Some((first, list)) = known.next() else { return Ok(()) };
         match known.find(|(_, other)| *other != list) {
@@ -137,7 +136,9 @@ impl LockGate {
         }
         let Some(process) = self.process(node) else { return Ok(()) };
         if !process.is_verified {
-            return Err(format!("call {call} was granted its lock before {node} verified its peers"));
+            return Err(format!(
+                "call {call} was granted its lock before {node} verified its peers"
+            ));
         }
         let since = context.now_ms.saturating_sub(context.bounds.lease_ms);
         // A process that was paused is granted, when it resumes, what its gate admitted before.
@@ -179,8 +180,7 @@ mod tests {
     /// Two nodes that have started with these lists, and a lock that the first one requested.
     fn harness(lists: [&[Node]; 2]) -> Harness {
         let mut locks = LocksPlan::new(12_000, 2_000, vec![CALLER, CALLEE]);
-        locks.flags =
-            vec![FlagsPlan { node: CALLER, from_ms: 0, lockers: vec![CALLER], build: 0 }];
+        locks.flags = vec![FlagsPlan { node: CALLER, from_ms: 0, lockers: vec![CALLER], build: 0 }];
         let mut harness = Harness::with_locks(LockGate::default(), locks);
         harness.feed([(0, CALLER, configured(lists[0])), (0, CALLEE, configured(lists[1]))]);
         harness.feed([(LATE, CALLER, made(0, &lock(|_| {})))]);

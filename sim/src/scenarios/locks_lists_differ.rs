@@ -38,12 +38,8 @@ fn plan(seed: u64) -> Plan {
     if let Some(locks) = &mut plan.cluster.locks {
         locks.lockers = list(0..3);
         let lockers = if nodes == 3 { list(0..1) } else { list(2..5) };
-        let flags = |node: &Node| FlagsPlan {
-            node: *node,
-            from_ms: 0,
-            lockers: lockers.clone(),
-            build: 0,
-        };
+        let flags =
+            |node: &Node| FlagsPlan { node: *node, from_ms: 0, lockers: lockers.clone(), build: 0 };
         locks.flags = outliers.iter().map(flags).collect();
     }
     for on in (0..nodes).map(Node) {

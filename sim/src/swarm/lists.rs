@@ -76,14 +76,8 @@ fn choose(
     FlagsPlan { node, from_ms, lockers: lists[index].clone(), build }
 }
 
-const FAULTS: [FaultClass; 6] = [
-    cut::CUT,
-    cut_one_way::CUT_ONE_WAY,
-    slow::SLOW,
-    cut::CUT_OFF,
-    drift::DRIFT,
-    pause::PAUSE,
-];
+const FAULTS: [FaultClass; 6] =
+    [cut::CUT, cut_one_way::CUT_ONE_WAY, slow::SLOW, cut::CUT_OFF, drift::DRIFT, pause::PAUSE];
 
 fn faults(rng: &mut SmallRng, nodes: u8, lease_ms: u32) -> Vec<(u64, Fault)> {
     let mut drawing = Drawing::new(rng, nodes, FAULT_PHASE_MS);

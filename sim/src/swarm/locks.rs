@@ -49,11 +49,7 @@ fn cluster(rng: &mut SmallRng) -> Cluster {
         late: late.into_iter().collect(),
         wrong_secret_nodes: Vec::new(),
         iam: None,
-        locks: Some(LocksPlan::new(
-            lease_ms,
-            lease_ms / pick(rng, &[4, 6]),
-            lockers(rng, nodes),
-        )),
+        locks: Some(LocksPlan::new(lease_ms, lease_ms / pick(rng, &[4, 6]), lockers(rng, nodes))),
         metrics: None,
     }
 }

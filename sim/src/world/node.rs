@@ -188,8 +188,7 @@ async fn run_incarnation(
             (recorder.clone(), Some(manager.clone()), Some(host.locks.clone()));
         let (iam, started_ms) = (Some(host.iam.clone()), shared.recorder.now_ms());
         let runtime = Handle::current();
-        let running =
-            Incarnation { recorder, started_ms, runtime, commands, manager, locks, iam };
+        let running = Incarnation { recorder, started_ms, runtime, commands, manager, locks, iam };
         (state.incarnations, state.running.replace(running))
     };
     drop(ended);
