@@ -63,7 +63,7 @@
 //! assert!(mutex.read_lock(options).await.is_err(), "it is locked for writing");
 //!
 //! let token = first.token();
-//! first.unlock().await;
+//! first.unlock();
 //! let second = mutex.lock(LockOptions::default()).await?;
 //! assert!(second.token() > token);
 //! # Ok(())
@@ -107,8 +107,10 @@ mod validity;
 pub use admin::{ForceReport, Listing, LockInfo};
 pub use clock::LeaseClock;
 pub use dsync::{Dsync, DsyncBuilder};
-pub use error::{BuildError, LockError, LockerError, LossReason, ResourcesError};
-pub use guard::Guard;
+pub use error::{
+    AttemptStats, BuildError, LockError, LockerError, LossReason, ResourcesError, UnlockReport,
+};
+pub use guard::{Guard, Unlocking};
 pub use limits::Limits;
 pub use local::LocalLocker;
 pub use locker::Locker;

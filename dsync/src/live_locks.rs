@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use grid::Env;
 use grid::sync::Mutex;
@@ -15,7 +14,7 @@ use tokio::sync::Notify;
 use crate::error::LockError;
 use crate::limits::{HELD_LEASES_BYTES_MAX, HELD_LEASES_PER_RESPONSE, Limits};
 use crate::lock::Lock;
-use crate::proto::hold::{Hold, HoldConfig, WaitMode};
+use crate::proto::hold::{AttemptLimit, Hold, HoldConfig, WaitMode};
 use crate::proto::quorum::LockKind;
 use crate::proto::resources::Resources;
 use crate::proto::table::HeldLease;
@@ -55,7 +54,7 @@ pub(crate) struct LockOrder {
     pub(crate) resources: Resources,
     pub(crate) kind: LockKind,
     pub(crate) source: Arc<str>,
-    pub(crate) timeout: Option<Duration>,
+    pub(crate) attempt_limit: AttemptLimit,
 }
 
 /// One page of the leases that this process holds from one locker.
@@ -101,7 +100,7 @@ impl LiveLocks {
             return Err(LockError::ShuttingDown);
         }
         let LocksConfig { owner, lockers, limits, wait_mode } = &self.config;
-        let LockOrder { resources, kind, source, timeout } = order;
+        let LockOrder { resources, kind, source, attempt_limit } = order;
         let now = self.env.now();
         let seed = self.env.seed();
         let tokens = *self.tokens.lock();
@@ -118,7 +117,7 @@ impl LiveLocks {
             owner: Arc::clone(owner),
             source,
             id: format!("{:032x}-{number:x}", self.instance_id).into(),
-            deadline: timeout.map(|timeout| now + timeout),
+            attempt_limit,
             wait_mode: *wait_mode,
             limits: limits.clone(),
             seed,

@@ -36,7 +36,7 @@ use super::table::{Granted, LockRequest, RefreshOutcome, RefreshRequest, Refusal
 use super::token::{Token, TokenClock};
 use super::waiters::Ticket;
 pub use crate::error::AttemptStats;
-use crate::error::LossReason;
+use crate::error::{LossReason, UnlockReport};
 use crate::limits::Limits;
 use grid::check_schedule::CheckSchedule;
 
@@ -66,14 +66,25 @@ pub struct HoldConfig {
     pub source: Arc<str>,
     /// Unique id of this lock, different from that of every other lock ever.
     pub id: Arc<str>,
-    /// When to stop trying; never if absent.
-    pub deadline: Option<Instant>,
+    /// How long to try.
+    pub attempt_limit: AttemptLimit,
     /// How to wait after a conflict.
     pub wait_mode: WaitMode,
     /// Lease, timeouts and intervals.
     pub limits: Limits,
     /// Seed of the jitter.
     pub seed: u64,
+}
+
+/// How long to try to acquire a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttemptLimit {
+    /// One attempt. It fails as soon as the lockers' responses exclude a quorum.
+    Once,
+    /// As many attempts as fit into this time.
+    Timeout(Duration),
+    /// As many attempts as needed.
+    Unlimited,
 }
 
 /// How to wait for a lock that others hold.
@@ -169,8 +180,9 @@ pub enum Status {
     Acquiring,
     /// Held.
     Held {
-        /// Fencing token of the lock.
-        token: Token,
+        /// Fencing token of the lock; `None` if MinIO lockers, which know no tokens, were needed for
+        /// the quorum.
+        token: Option<Token>,
         /// End of its validity, by the holder's clock.
         until: Instant,
     },
@@ -187,6 +199,8 @@ pub enum EndReason {
     Cancelled,
     /// The deadline passed before it was acquired.
     TimedOut,
+    /// Its only attempt failed.
+    NotAcquired,
     /// Too few lockers confirmed a refresh in time.
     Expired,
     /// Too few lockers still have the grant: it was forced open.
@@ -198,7 +212,10 @@ impl From<EndReason> for LossReason {
         match end {
             EndReason::Expired => Self::Expired,
             EndReason::Revoked => Self::Revoked,
-            EndReason::Unlocked | EndReason::Cancelled | EndReason::TimedOut => Self::Released,
+            EndReason::Unlocked
+            | EndReason::Cancelled
+            | EndReason::TimedOut
+            | EndReason::NotAcquired => Self::Released,
         }
     }
 }
@@ -217,6 +234,7 @@ enum Phase {
 pub struct Hold {
     config: HoldConfig,
     quorum: usize,
+    deadline: Option<Instant>,
     phase: Phase,
     lockers: Vec<LockerState>,
     uid: Arc<str>,
@@ -224,6 +242,8 @@ pub struct Hold {
     tokens: TokenClock,
     ticket: Option<Ticket>,
     stats: AttemptStats,
+    /// Releases that no locker confirmed before the grant expired.
+    expired_releases: usize,
     out: VecDeque<Output>,
     next_rpc: u64,
     rng: SmallRng,
@@ -233,7 +253,12 @@ pub struct Hold {
 impl Hold {
     /// Begins the first attempt. `tokens` is the process's estimate of the lockers' clocks.
     pub fn new(config: HoldConfig, tokens: TokenClock, now: Instant) -> Self {
+        let deadline = match config.attempt_limit {
+            AttemptLimit::Timeout(timeout) => Some(now + timeout),
+            AttemptLimit::Once | AttemptLimit::Unlimited => None,
+        };
         let mut hold = Self {
+            deadline,
             quorum: quorum(config.lockers, config.kind),
             phase: Phase::Voting { until: now },
             lockers: (0..config.lockers).map(|_| LockerState::new(now)).collect(),
@@ -242,6 +267,7 @@ impl Hold {
             tokens,
             ticket: None,
             stats: AttemptStats::default(),
+            expired_releases: 0,
             out: VecDeque::new(),
             next_rpc: 0,
             rng: SmallRng::seed_from_u64(config.seed),
@@ -257,7 +283,7 @@ impl Hold {
     pub fn status(&self, now: Instant) -> Status {
         match self.phase {
             Phase::Held { token } => match self.valid_until() {
-                Some(until) if until > now => Status::Held { token, until },
+                Some(until) if until > now => Status::Held { token: Some(token), until },
                 _ => Status::Ended(EndReason::Expired),
             },
             Phase::Ended(end) => Status::Ended(end),
@@ -278,6 +304,17 @@ impl Hold {
         let free = self.lockers.iter().filter(|state| state.is_released()).count();
         matches!(self.phase, Phase::Ended(_))
             && free >= quorum(self.config.lockers, LockKind::Write)
+    }
+
+    /// Returns where the release is confirmed.
+    pub fn unlock_report(&self) -> UnlockReport {
+        let lockers = self.lockers.len();
+        let pending = self.lockers.iter().filter(|state| !state.is_released()).count();
+        let confirmed = match self.phase {
+            Phase::Ended(_) => lockers.saturating_sub(pending + self.expired_releases),
+            _ => 0,
+        };
+        UnlockReport { lockers, confirmed, expired: self.expired_releases }
     }
 
     /// Returns the counters so far.
@@ -313,7 +350,7 @@ impl Hold {
         };
         let deadline = match self.phase {
             Phase::Held { .. } | Phase::Ended(_) => None,
-            _ => self.config.deadline,
+            _ => self.deadline,
         };
         releases.chain(own).chain(deadline).min()
     }
@@ -321,10 +358,10 @@ impl Hold {
     /// Fires the timers that are due.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.send_due_releases(now);
-        let is_late = self.config.deadline.is_some_and(|deadline| deadline <= now);
+        let is_late = self.deadline.is_some_and(|deadline| deadline <= now);
         match self.phase {
             Phase::Voting { .. } | Phase::Fencing { .. } if is_late => {
-                self.count_refusals();
+                self.count_outcomes();
                 self.end(EndReason::TimedOut, now);
             }
             Phase::Waiting { .. } if is_late => self.end(EndReason::TimedOut, now),

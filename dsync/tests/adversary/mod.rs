@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dsync::Limits;
-use dsync::proto::hold::{Failure, Hold, HoldConfig, Output, Request, Response, RpcId, WaitMode};
+use dsync::proto::hold::{AttemptLimit, Failure, Hold, HoldConfig, Output, Request, Response, RpcId, WaitMode};
 use dsync::proto::quorum::LockKind;
 use dsync::proto::resources::Resources;
 use dsync::proto::table::{ForceTarget, HeldLease, Table, WaitOutcome};
@@ -453,7 +453,7 @@ impl World {
             owner: client.to_string().into(),
             source: "test".into(),
             id: Arc::clone(&id),
-            deadline: Some(now + Duration::from_secs(30)),
+            attempt_limit: AttemptLimit::Timeout(Duration::from_secs(30)),
             wait_mode: self.faults.wait_mode,
             limits: limits(),
             seed: self.rng.random(),

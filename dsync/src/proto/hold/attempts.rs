@@ -8,7 +8,7 @@ use grid::time::Instant;
 use rand::RngExt;
 
 use super::locker_state::{Availability, LockerState, Vote};
-use super::{EndReason, Hold, Phase, Request, WaitMode};
+use super::{AttemptLimit, AttemptStats, EndReason, Hold, Phase, Request, WaitMode};
 use crate::proto::table::LockRequest;
 use crate::proto::token::Token;
 use crate::proto::waiters::Ticket;
@@ -34,7 +34,7 @@ impl Hold {
             self.cancel_wait(locker);
             let state = &mut self.lockers[locker];
             (state.vote, state.availability, state.may_have_granted) =
-                (Vote::None, Availability::Unreachable, false);
+                (Vote::None, Availability::Unknown, false);
             if state.pending_release.is_none() {
                 state.may_have_granted = true;
                 self.send_rpc(locker, Request::Lock(request.clone()), now);
@@ -105,8 +105,14 @@ impl Hold {
 
     /// Releases the possible grants of a failed attempt, and schedules the next attempt.
     pub(super) fn fail(&mut self, now: Instant) {
-        self.count_refusals();
         let is_late = matches!(self.phase, Phase::Voting { until } if until <= now);
+        for state in self.lockers.iter_mut().filter(|state| is_late && state.rpc.is_some()) {
+            state.availability = Availability::Unreachable;
+        }
+        self.count_outcomes();
+        if self.config.attempt_limit == AttemptLimit::Once {
+            return self.end(EndReason::NotAcquired, now);
+        }
         for state in &mut self.lockers {
             if state.rpc.is_some() && state.can_notify && !is_late {
                 state.availability = Availability::Blocked; // It had too little time to respond.
@@ -129,13 +135,23 @@ impl Hold {
         limits.retry_first.saturating_add(steps).min(limits.retry_max)
     }
 
-    pub(super) fn count_refusals(&mut self) {
+    /// Counts what the lockers said in the current attempt.
+    pub(super) fn count_outcomes(&mut self) {
         let count = |availability| {
             let matching = self.lockers.iter().filter(|state| state.availability == availability);
             u32::try_from(matching.count()).unwrap_or(u32::MAX)
         };
-        self.stats.in_conflict = count(Availability::Blocked);
-        self.stats.unreachable = count(Availability::Unreachable);
+        self.stats = AttemptStats {
+            lockers: u32::try_from(self.lockers.len()).unwrap_or(u32::MAX),
+            granted: count(Availability::Free),
+            in_conflict: count(Availability::Blocked),
+            queued_ahead: count(Availability::QueuedAhead),
+            not_ready: count(Availability::NotReady),
+            list_differs: count(Availability::ListDiffers),
+            unreachable: count(Availability::Unreachable),
+            not_waited_for: count(Availability::Unknown),
+            ..self.stats
+        };
     }
 
     /// Asks the lockers that reported a conflict for a notification.

@@ -25,8 +25,10 @@ impl Hold {
         assert_eq!(lockers, self.config.lockers, "Hold.lockers, HoldConfig.lockers");
         let needed = quorum(lockers, self.config.kind);
         assert_eq!(self.quorum, needed, "Hold.quorum of {lockers} lockers");
-        let refused = self.stats.in_conflict as usize + self.stats.unreachable as usize;
-        assert!(refused <= lockers, "AttemptStats: {refused} lockers refused, of {lockers}");
+        let stats = self.stats;
+        let refused = stats.in_conflict + stats.queued_ahead + stats.not_ready + stats.list_differs;
+        let counted = stats.granted + refused + stats.unreachable + stats.not_waited_for;
+        assert_eq!(counted, stats.lockers, "AttemptStats counts {counted} lockers: {stats:?}");
         self.check_attempt();
         self.check_votes();
         for (index, state) in self.lockers.iter().enumerate() {

@@ -38,15 +38,24 @@ pub(super) enum Vote {
     Granted { until: Instant, token: Token },
 }
 
-/// Whether another request to a locker is worthwhile.
+/// What is known of a locker since the current attempt began: whether another request to it is
+/// worthwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Availability {
     /// It granted the lock, or sent a notification.
     Free,
-    /// Others hold the lock there, or wait for it.
+    /// Others hold the lock there.
     Blocked,
-    /// It did not respond, or cannot grant for another reason.
+    /// Older waiters are queued there.
+    QueuedAhead,
+    /// It does not grant now: restarted, not verified, or overloaded.
+    NotReady,
+    /// It has another list of lockers.
+    ListDiffers,
+    /// No request could be sent to it, or it did not respond in time.
     Unreachable,
+    /// It was not asked, or its response was not waited for.
+    Unknown,
 }
 
 /// RPC of the current attempt without a response.
@@ -98,7 +107,7 @@ impl LockerState {
             may_have_granted: false,
             pending_release: None,
             wait_rpc: None,
-            availability: Availability::Unreachable,
+            availability: Availability::Unknown,
             can_notify: true,
         }
     }
@@ -120,7 +129,8 @@ impl LockerState {
 
     /// Returns whether it reported a conflict, and can notify when that is over.
     pub(super) fn accepts_waiters(&self) -> bool {
-        self.availability == Availability::Blocked && self.can_notify
+        matches!(self.availability, Availability::Blocked | Availability::QueuedAhead)
+            && self.can_notify
     }
 
     /// Returns whether it is free, or will notify when it is.

@@ -21,7 +21,10 @@ impl Hold {
             EndReason::Expired | EndReason::Revoked => {
                 self.schedule_releases(now + self.config.limits.lease, now);
             }
-            EndReason::Unlocked | EndReason::Cancelled | EndReason::TimedOut => {
+            EndReason::Unlocked
+            | EndReason::Cancelled
+            | EndReason::TimedOut
+            | EndReason::NotAcquired => {
                 self.release_all(now);
             }
         }
@@ -83,6 +86,7 @@ impl Hold {
             let Some(pending) = &self.lockers[locker].pending_release else { continue };
             if pending.expires_at <= now {
                 let dropped = self.lockers[locker].pending_release.take();
+                self.expired_releases += usize::from(matches!(self.phase, Phase::Ended(_)));
                 let rpc = dropped.and_then(|release| release.rpc);
                 self.out.extend(rpc.map(|rpc| Output::Cancel { rpc }));
             } else if pending.rpc.is_none() && pending.retry_at <= now {

@@ -91,7 +91,7 @@ impl Hold {
                 state.availability = match refusal {
                     Refusal::Conflict => Availability::Blocked,
                     Refusal::Closed | Refusal::AttemptEnded | Refusal::Full => {
-                        Availability::Unreachable
+                        Availability::NotReady
                     }
                 };
             }

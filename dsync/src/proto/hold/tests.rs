@@ -27,7 +27,7 @@ fn config(lockers: usize, kind: LockKind) -> HoldConfig {
         owner: "n1".into(),
         source: "test".into(),
         id: "lock".into(),
-        deadline: None,
+        attempt_limit: AttemptLimit::Unlimited,
         wait_mode: WaitMode::Notified,
         limits: Limits::default(),
         seed: 1,
@@ -346,7 +346,7 @@ fn b53_a_lease_query_reports_valid_votes_and_voids_earlier_refreshes() {
         let held_lease = harness.hold.void_outstanding(locker, harness.now).expect("a valid vote");
         assert_eq!(*held_lease.request.uid, **harness.hold.uid());
         let Status::Held { token, .. } = harness.hold.status(harness.now) else { panic!("held") };
-        assert_eq!(held_lease.token, token);
+        assert_eq!(Some(held_lease.token), token);
     }
     harness.collect();
     for (locker, rpc) in early.into_iter().enumerate() {
@@ -390,7 +390,7 @@ fn b54_a_rejected_token_is_replaced_by_a_higher_one_that_a_quorum_records() {
     assert_eq!(harness.pending(is_refresh), [1, 2], "a locker that grants late gets it too");
     harness.respond(2, is_refresh, HELD);
     let Status::Held { token, .. } = harness.hold.status(harness.now) else { panic!("held") };
-    assert!(token > highest);
+    assert!(token > Some(highest));
 }
 
 #[test]
@@ -482,18 +482,19 @@ fn b57_a_refused_refresh_is_retried_later() {
 #[test]
 fn a_lock_ends_at_its_deadline_and_releases_possible_grants() {
     for is_refused in [false, true] {
-        let deadline = Some(START + Duration::from_secs(2));
-        let mut harness = Harness::new(HoldConfig { deadline, ..config(1, LockKind::Write) });
+        let timeout = Duration::from_secs(2);
+        let attempt_limit = AttemptLimit::Timeout(timeout);
+        let mut harness = Harness::new(HoldConfig { attempt_limit, ..config(1, LockKind::Write) });
         if is_refused {
             harness.respond(0, is_lock, CONFLICT);
         }
         harness.advance(Duration::from_millis(1_999));
         assert_eq!(harness.hold.status(harness.now), Status::Acquiring);
-        assert!(harness.hold.poll_timeout() <= deadline);
+        assert!(harness.hold.poll_timeout() <= Some(START + timeout));
         harness.advance(Duration::from_millis(1));
         assert_eq!(harness.hold.status(harness.now), Status::Ended(EndReason::TimedOut));
         let stats = harness.hold.stats();
-        assert_eq!((stats.in_conflict > 0, stats.unreachable > 0), (is_refused, !is_refused));
+        assert_eq!((stats.in_conflict > 0, stats.not_waited_for > 0), (is_refused, !is_refused));
         assert!(harness.pending(|request| is_lock(request) || is_wait(request)).is_empty());
         assert_eq!(harness.pending(is_unlock).is_empty(), is_refused);
     }

@@ -11,8 +11,8 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 const LOCKER: usize = 2;
 
 fn new() -> Harness {
-    let deadline = Some(START + TIMEOUT);
-    Harness::new(HoldConfig { deadline, ..config(3, LockKind::Write) })
+    let attempt_limit = AttemptLimit::Timeout(TIMEOUT);
+    Harness::new(HoldConfig { attempt_limit, ..config(3, LockKind::Write) })
 }
 
 fn after(harness: Harness, change: impl FnOnce(&mut Harness)) -> Harness {
