@@ -139,7 +139,7 @@ impl Driver {
     ) {
         let now = self.parts.env.now();
         let (response, stamp) = match response {
-            Ok(StampedResponse { response, stamp }) => (Ok(response), stamp),
+            Ok(StampedResponse { response, stamp, .. }) => (Ok(response), stamp),
             Err(LockerError { may_have_run, message }) => {
                 let locker =
                     self.parts.peers.lockers().get(from.0).map_or("", |locker| locker.name());

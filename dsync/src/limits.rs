@@ -81,6 +81,12 @@ pub const WAITERS_MAX: usize = 10_000;
 /// [B57]: crate::rules#b57
 pub const TABLE_CALLERS_MAX: usize = 1_000;
 
+/// Refreshes in one batch.
+pub const REFRESHES_PER_BATCH: usize = 256;
+
+/// Resource name bytes in one batch of refreshes. A single refresh may have more.
+pub const REFRESH_BATCH_BYTES_MAX: usize = 1024 * 1024;
+
 /// Released grants that a locker remembers, so that a request which was overtaken by its release
 /// has no effect.
 pub const TOMBSTONES_MAX: usize = 4_096;

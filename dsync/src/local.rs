@@ -14,12 +14,14 @@ use crate::error::LockerError;
 use crate::limits::{LISTED_BYTES_MAX, LISTED_MAX, Limits, WAIT_POLL};
 use crate::locker::{Locker, ResponseFuture, StampedResponse};
 use crate::proto::hold::{Request, Response};
+use crate::proto::quorum::ListId;
 use crate::proto::table::{
-    ForceTarget, Gate, GrantCounts, HeldLease, LockRequest, Refusal, Table, WaitOutcome,
+    ForceTarget, Gate, GrantCounts, HeldLease, LockRequest, RefreshRequest, Refusal, Table,
+    WaitOutcome,
 };
 use crate::proto::token::{Token, TokenStamp};
-use crate::proto::waiters::Ticket;
-use crate::wire::LockerListing;
+use crate::proto::waiters::{QueueReport, Ticket};
+use crate::wire::{LockerListing, LockerStateResponse};
 
 /// The locker of this server. Cheap to clone.
 #[derive(Clone)]
@@ -113,14 +115,49 @@ impl LocalLocker {
             let response = match request {
                 Request::Lock(request) => Response::Lock(table.lock(request, now, wall)),
                 Request::Refresh(refresh) => Response::Refresh(table.refresh(refresh, now)),
-                Request::Unlock { uid, .. } => {
+                Request::Unlock { uid, .. } | Request::PlainUnlock { uid, .. } => {
                     table.unlock(uid, now);
+                    Response::Released
+                }
+                Request::CancelTicket(ticket) => {
+                    table.cancel_wait(ticket, now);
                     Response::Released
                 }
                 Request::Wait(_) => Response::Wait { is_notified: false },
             };
             (response, table.stamp(wall))
         })
+    }
+
+    /// Handles several refreshes in one critical section. The responses have the same order.
+    pub(crate) fn refresh_all(
+        &self,
+        refreshes: &[RefreshRequest],
+    ) -> Result<Vec<StampedResponse>, Overloaded> {
+        self.with_table(|state, now, wall| {
+            let table = &mut state.table;
+            let mut refresh = |refresh: &RefreshRequest| StampedResponse {
+                response: Response::Refresh(table.refresh(refresh, now)),
+                stamp: Some(table.stamp(wall)),
+                queue: QueueReport::default(),
+            };
+            refreshes.iter().map(&mut refresh).collect()
+        })
+    }
+
+    /// Returns the list of lockers that requests must be for.
+    pub(crate) fn list_id(&self) -> ListId {
+        ListId::default()
+    }
+
+    /// Returns what the locker knows of its state.
+    pub(crate) fn state(&self) -> LockerStateResponse {
+        LockerStateResponse {
+            is_gate_open: self.unreported_nodes().is_none(),
+            highest_token: self.highest_token(),
+            is_locker: true,
+            ..LockerStateResponse::default()
+        }
     }
 
     /// Waits for a notification to retry `request`. Returns whether it came in time.
@@ -154,10 +191,11 @@ impl LocalLocker {
             return Ok(StampedResponse {
                 response: Response::Wait { is_notified },
                 stamp: Some(stamp),
+                queue: QueueReport::default(),
             });
         }
         let (response, stamp) = self.handle(&request)?;
-        Ok(StampedResponse { response, stamp: Some(stamp) })
+        Ok(StampedResponse { response, stamp: Some(stamp), queue: QueueReport::default() })
     }
 
     /// Returns the token stamp for a response.
@@ -342,6 +380,7 @@ impl Locker for LocalLocker {
                 Ok(Err(Overloaded)) if is_lock => Ok(StampedResponse {
                     response: Response::Lock(Err(Refusal::Full)),
                     stamp: None,
+                    queue: QueueReport::default(),
                 }),
                 Ok(Err(Overloaded)) => {
                     Err(LockerError { may_have_run: false, message: "overloaded".to_owned() })
@@ -349,6 +388,17 @@ impl Locker for LocalLocker {
                 Err(_) => Err(LockerError { may_have_run: true, message: "timed out".to_owned() }),
             }
         })
+    }
+
+    fn refresh_batch(
+        &self,
+        refreshes: Vec<RefreshRequest>,
+        _timeout: Duration,
+    ) -> ResponseFuture<Vec<Result<StampedResponse, LockerError>>> {
+        let overloaded =
+            |Overloaded| LockerError { may_have_run: false, message: "overloaded".to_owned() };
+        let responses = self.refresh_all(&refreshes).map_err(overloaded);
+        Box::pin(async move { Ok(responses?.into_iter().map(Ok).collect()) })
     }
 
     fn list(&self, _timeout: Duration) -> ResponseFuture<LockerListing> {
@@ -387,6 +437,7 @@ mod tests {
             proposed_token: Token::default(),
             ticket: None,
             supports_leases: true,
+            list: ListId::default(),
         })
     }
 
@@ -428,8 +479,12 @@ mod tests {
         let (sender, receiver) = sync_channel(2);
         let caller = locker.clone();
         thread::spawn(move || {
-            let release =
-                Request::Unlock { uid: "0".into(), resources: None, kind: LockKind::Read };
+            let release = Request::Unlock {
+                uid: "0".into(),
+                resources: None,
+                kind: LockKind::Read,
+                waiter: None,
+            };
             for request in [lock_request("3"), release] {
                 let _ = sender.send(call(&caller, request).join().expect("no panic"));
             }

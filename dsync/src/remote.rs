@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use grid::Connection;
 
+use crate::error::LockerError;
 use crate::locker::{Locker, ResponseFuture, StampedResponse};
 use crate::operation::{
-    ForceUnlock, List, Lock, ReadLock, ReadUnlock, Refresh, Unlock, Wait, call,
+    CancelTicket, ForceUnlock, List, Lock, ReadLock, ReadUnlock, Refresh, RefreshBatch, Unlock,
+    Wait, call,
 };
 use crate::proto::hold::Request;
 use crate::proto::quorum::LockKind;
-use crate::proto::table::{ForceTarget, LockRequest};
+use crate::proto::table::{ForceTarget, LockRequest, RefreshRequest};
 use crate::wire::LockerListing;
 
 /// A locker on another server.
@@ -47,8 +49,32 @@ impl Locker for RemoteLocker {
             Request::Unlock { kind: LockKind::Read, .. } => {
                 Box::pin(call::<ReadUnlock>(to, &request, timeout))
             }
+            Request::PlainUnlock { kind: LockKind::Write, .. } => {
+                Box::pin(call::<Unlock>(to, &request, timeout))
+            }
+            Request::PlainUnlock { kind: LockKind::Read, .. } => {
+                Box::pin(call::<ReadUnlock>(to, &request, timeout))
+            }
+            Request::CancelTicket(_) => Box::pin(call::<CancelTicket>(to, &request, timeout)),
             Request::Wait(_) => Box::pin(call::<Wait>(to, &request, timeout)),
         }
+    }
+
+    fn refresh_batch(
+        &self,
+        refreshes: Vec<RefreshRequest>,
+        timeout: Duration,
+    ) -> ResponseFuture<Vec<Result<StampedResponse, LockerError>>> {
+        let responses = call::<RefreshBatch>(&self.connection, &refreshes, timeout);
+        Box::pin(async move {
+            let responses = responses.await?;
+            if responses.len() == refreshes.len() {
+                return Ok(responses);
+            }
+            let (sent, got) = (refreshes.len(), responses.len());
+            let message = format!("{got} responses to {sent} refreshes");
+            Err(LockerError { may_have_run: true, message })
+        })
     }
 
     fn list(&self, timeout: Duration) -> ResponseFuture<LockerListing> {

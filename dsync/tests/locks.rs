@@ -253,7 +253,7 @@ async fn b51_a_server_with_another_locker_list_gets_no_locks() {
     connection.wait_connected().await.expect("both are up");
     let args = |quorum| LockArgs {
         uid: "1".to_owned(),
-        resources: Some(vec!["a".to_owned()]),
+        resources: vec!["a".to_owned()],
         quorum: Some(quorum),
         leased: true,
         ..LockArgs::default()

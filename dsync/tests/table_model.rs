@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dsync::limits::WAIT_POLL;
-use dsync::proto::quorum::LockKind;
+use dsync::proto::quorum::{ListId, LockKind};
 use dsync::proto::resources::Resources;
 use dsync::proto::table::{
     ForceTarget, Gate, Granted, HeldLease, LeaseClaim, LockRequest, RefreshOutcome, RefreshRequest,
@@ -439,6 +439,7 @@ fn request() -> impl Strategy<Value = LockRequest> {
                 proposed_token,
                 ticket,
                 supports_leases,
+                list: ListId::default(),
             };
             with_ticket_resources(request)
         },

@@ -39,7 +39,7 @@ const RESPONSE: &[u8] = b"\x82\xa4Code\x01\xa3Err\xa5taken";
 fn arguments_and_responses_without_extension_keys_match_minio_byte_for_byte() {
     let lock = LockArgs {
         uid: "u1".to_owned(),
-        resources: Some(vec!["a".to_owned(), "b/c".to_owned()]),
+        resources: vec!["a".to_owned(), "b/c".to_owned()],
         owner: "n".to_owned(),
         source: "s".to_owned(),
         quorum: Some(3),
@@ -56,7 +56,8 @@ fn arguments_and_responses_without_extension_keys_match_minio_byte_for_byte() {
 fn keys_that_minio_omits_or_sets_to_nil_are_accepted() {
     let unlock = b"\x85\xa3UID\xa2u1\xa9Resources\xc0\xa5Owner\xa0\xa6Source\xa0\xa6Quorum\xc0";
     assert_eq!(decode::<LockArgs>(unlock), args("u1"));
-    assert_eq!(encode(&args("u1")), unlock, "the same in the other direction");
+    let sent = b"\x85\xa3UID\xa2u1\xa9Resources\x90\xa5Owner\xa0\xa6Source\xa0\xa6Quorum\xc0";
+    assert_eq!(encode(&args("u1")), sent, "an array in the other direction");
     assert_eq!(decode::<LockArgs>(b"\x81\xa3UID\xa2u1"), args("u1"));
     assert_eq!(decode::<LockArgs>(b"\x80"), LockArgs::default());
     assert_eq!(decode::<LockResponse>(b"\x80"), LockResponse::default());
@@ -93,28 +94,33 @@ proptest! {
     #[test]
     fn arguments_round_trip(
         (uid, owner, source, waiter) in (text(), text(), text(), text()),
-        resources in option::of(collection::vec(text(), 0..20)),
+        resources in collection::vec(text(), 0..20),
         quorum in option::of(any::<i64>()),
         (leased, write, is_valid) in any::<(bool, bool, bool)>(),
         (token, proposed_token, ticket_time) in (number(), number(), number()),
+        (epoch, list_hash) in (number(), number()),
     ) {
         let [token, proposed_token, ticket_time] =
             [token, proposed_token, ticket_time].map(Token::new);
         let args = LockArgs {
             uid, resources, owner, source, quorum, leased, write, token, proposed_token,
-            ticket_time, waiter, is_valid,
+            ticket_time, waiter, is_valid, epoch, list_hash,
         };
         prop_assert_eq!(decode::<LockArgs>(&encode(&args)), args);
     }
 
     #[test]
     fn responses_round_trip(
-        (code, error, reinstated) in (any::<u8>(), text(), any::<bool>()),
+        (code, error, reinstated, is_queued) in (any::<u8>(), text(), any::<bool>(), any::<bool>()),
         (token, highest_token, wall, lease_ms) in (number(), number(), number(), number()),
+        (last_ticket, epoch, list_hash) in (number(), number(), number()),
     ) {
-        let [token, highest_token, wall] = [token, highest_token, wall].map(Token::new);
-        let response =
-            LockResponse { code, error, token, highest_token, wall, lease_ms, reinstated };
+        let [token, highest_token, wall, last_ticket] =
+            [token, highest_token, wall, last_ticket].map(Token::new);
+        let response = LockResponse {
+            code, error, token, highest_token, wall, lease_ms, reinstated, is_queued, last_ticket,
+            epoch, list_hash,
+        };
         prop_assert_eq!(decode::<LockResponse>(&encode(&response)), response);
     }
 
@@ -149,7 +155,7 @@ async fn code(cluster: &Cluster, handler: u8, args: &LockArgs) -> u8 {
 }
 
 fn lock_of(uid: &str, resource: &str) -> LockArgs {
-    let resources = Some(vec![resource.to_owned()]);
+    let resources = vec![resource.to_owned()];
     LockArgs { resources, owner: "old".to_owned(), ..args(uid) }
 }
 
@@ -162,7 +168,7 @@ async fn invalid_arguments_are_refused_with_the_reason() {
         (args("u"), "at least one resource"),
         (lock_of("u", ""), "must not be empty"),
         (lock_of("u", &long), "2048 bytes, not 3000"),
-        (LockArgs { resources: Some(many), ..args("u") }, "1000 resources, not 1001"),
+        (LockArgs { resources: many, ..args("u") }, "1000 resources, not 1001"),
         (lock_of("", "a"), "needs a UID"),
         (lock_of(&long, "a"), "1024 bytes"),
         (LockArgs { owner: long.clone(), ..lock_of("u", "a") }, "1024 bytes"),
@@ -217,7 +223,7 @@ async fn a_minio_holder_locks_refreshes_and_unlocks() {
     assert_eq!(code(&cluster, UNLOCK, &args("u1")).await, wire::CODE_OK);
     drop(cluster.mutex(0, "a").lock(LockOptions::default()).await.expect("it is free"));
     assert_eq!(code(&cluster, LOCK, &lock_of("u3", "b")).await, wire::CODE_OK);
-    let forced = LockArgs { resources: Some(vec!["b".to_owned()]), ..args("") };
+    let forced = LockArgs { resources: vec!["b".to_owned()], ..args("") };
     assert_eq!(code(&cluster, FORCE_UNLOCK, &forced).await, wire::CODE_OK);
     assert_eq!(code(&cluster, REFRESH, &args("u3")).await, wire::CODE_NOT_FOUND, "at once");
     assert_eq!(code(&cluster, LOCK, &lock_of("u4", "b")).await, wire::CODE_OK);

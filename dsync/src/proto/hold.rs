@@ -135,7 +135,22 @@ pub enum Request {
         resources: Option<Resources>,
         /// Read or write.
         kind: LockKind,
+        /// The waiter that stays in the queues after a failed attempt: queued in the same critical
+        /// section.
+        waiter: Option<LockRequest>,
     },
+    /// Releases a grant of a MinIO holder, which names the lock and not the attempt. No holder of
+    /// this crate sends it.
+    PlainUnlock {
+        /// Id of the lock.
+        uid: Arc<str>,
+        /// Name of the server that holds it; empty if the caller states none.
+        owner: Arc<str>,
+        /// Read or write.
+        kind: LockKind,
+    },
+    /// Removes a ticket from the queues: its lock is held or given up.
+    CancelTicket(Ticket),
     /// Responds when a retry is worthwhile.
     Wait(LockRequest),
 }
@@ -144,7 +159,11 @@ impl Request {
     /// Timeout of the RPC.
     pub fn time_limit(&self, limits: &Limits) -> Duration {
         match self {
-            Self::Lock(_) | Self::Refresh(_) | Self::Unlock { .. } => limits.attempt_timeout,
+            Self::Lock(_)
+            | Self::Refresh(_)
+            | Self::Unlock { .. }
+            | Self::PlainUnlock { .. }
+            | Self::CancelTicket(_) => limits.attempt_timeout,
             Self::Wait(_) => crate::limits::WAIT_POLL + limits.attempt_timeout,
         }
     }

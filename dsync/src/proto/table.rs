@@ -25,7 +25,7 @@ use grid::time::Instant;
 use slab::Slab;
 
 use super::keyed::{Key, KeyedMap};
-use super::quorum::LockKind;
+use super::quorum::{ListId, LockKind};
 use super::resources::Resources;
 use super::token::{Token, TokenStamp, Tokens};
 use super::tombstones::Tombstones;
@@ -67,6 +67,8 @@ pub struct LockRequest {
     /// Whether the holder stops when it cannot refresh its lock. MinIO holders do not, and get no
     /// notice when their lock is forced open.
     pub supports_leases: bool,
+    /// List of lockers that the holder uses.
+    pub list: ListId,
 }
 
 /// Response to a lock request that this locker granted.
@@ -81,8 +83,14 @@ pub struct Granted {
 /// Why a lock was not granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// Others hold it, or have waited longer.
+    /// Others hold it.
     Conflict,
+    /// None of the others holds it, but an older waiter is queued.
+    QueuedAhead,
+    /// The request is for another list of lockers.
+    ListDiffers,
+    /// This server has not verified the cluster yet.
+    NotReady,
     /// This locker has restarted and does not grant yet.
     Closed,
     /// The attempt has already been released.
@@ -130,6 +138,11 @@ pub enum RefreshOutcome {
     NotFound,
     /// This locker has restarted, and does not know yet whether it had granted the lock.
     Closed,
+    /// The request is for another list of lockers, and changed nothing.
+    ListDiffers,
+    /// The claimed token is too far ahead of this locker's clock to be recorded. The grant is not
+    /// extended.
+    TokenAhead,
 }
 
 /// Response to a release.

@@ -62,6 +62,15 @@ pub struct Waiter {
     is_notified: bool,
 }
 
+/// What a response says about the queues of its locker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct QueueReport {
+    /// Whether the ticket of the request is in the queues.
+    pub is_queued: bool,
+    /// Highest time of a ticket that was ever queued. A later ticket is younger than all of them.
+    pub last_ticket: Token,
+}
+
 /// Whether a locker will notify a waiter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]

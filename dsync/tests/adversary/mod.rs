@@ -531,7 +531,11 @@ impl World {
             Request::Refresh(refresh) => {
                 Some(Response::Refresh(locker.table.refresh(&refresh, now)))
             }
-            Request::Unlock { uid, .. } => {
+            Request::CancelTicket(ticket) => {
+                locker.table.cancel_wait(&ticket, now);
+                Some(Response::Released)
+            }
+            Request::Unlock { uid, .. } | Request::PlainUnlock { uid, .. } => {
                 locker.table.unlock(&uid, now);
                 locker.released.insert(uid);
                 Some(Response::Released)

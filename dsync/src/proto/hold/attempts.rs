@@ -9,6 +9,7 @@ use rand::RngExt;
 
 use super::locker_state::{Availability, LockerState, Vote};
 use super::{AttemptLimit, AttemptStats, EndReason, Hold, Phase, Request, WaitMode};
+use crate::proto::quorum::ListId;
 use crate::proto::table::LockRequest;
 use crate::proto::token::Token;
 use crate::proto::waiters::Ticket;
@@ -27,6 +28,7 @@ impl Hold {
             proposed_token: self.tokens.propose(now),
             ticket: self.ticket.clone(),
             supports_leases: true,
+            list: ListId::default(),
         };
         self.request = Some(request.clone());
         self.phase = Phase::Voting { until: now + self.config.limits.attempt_timeout };

@@ -93,7 +93,7 @@ impl Hold {
                 let (uid, resources) =
                     (Arc::clone(&pending.uid), Some(self.config.resources.clone()));
                 let kind = self.config.kind;
-                let rpc = self.send(locker, Request::Unlock { uid, resources, kind });
+                let rpc = self.send(locker, Request::Unlock { uid, resources, kind, waiter: None });
                 if let Some(pending) = &mut self.lockers[locker].pending_release {
                     (pending.rpc, pending.is_sent) = (Some(rpc), true);
                 }

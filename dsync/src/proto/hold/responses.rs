@@ -90,9 +90,12 @@ impl Hold {
                 state.may_have_granted = false;
                 state.availability = match refusal {
                     Refusal::Conflict => Availability::Blocked,
-                    Refusal::Closed | Refusal::AttemptEnded | Refusal::Full => {
-                        Availability::NotReady
-                    }
+                    Refusal::QueuedAhead => Availability::QueuedAhead,
+                    Refusal::ListDiffers => Availability::ListDiffers,
+                    Refusal::Closed
+                    | Refusal::NotReady
+                    | Refusal::AttemptEnded
+                    | Refusal::Full => Availability::NotReady,
                 };
             }
         }
@@ -122,7 +125,10 @@ impl Hold {
             // The vote must have been valid until now: after its end the locker may have granted
             // the lock to another holder, and lost that grant too.
             RefreshOutcome::Reinstated { lease } if was_valid => extend(lease),
-            RefreshOutcome::Reinstated { .. } | RefreshOutcome::Closed => {
+            RefreshOutcome::Reinstated { .. }
+            | RefreshOutcome::Closed
+            | RefreshOutcome::ListDiffers
+            | RefreshOutcome::TokenAhead => {
                 state.refresh_at = now + limits.refresh_interval / 5;
             }
             RefreshOutcome::NotFound => {

@@ -26,6 +26,7 @@ fn request(uid: &str, resources: &[&str], kind: LockKind) -> LockRequest {
         proposed_token: Token::default(),
         ticket: None,
         supports_leases: true,
+        list: ListId::default(),
     }
 }
 
