@@ -234,3 +234,33 @@ pub struct LockerError {
     /// Description of the failure.
     pub message: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b55_a_refused_lock_says_what_each_locker_said() {
+        let stats = AttemptStats {
+            attempts: 2,
+            lockers: 8,
+            in_conflict: 3,
+            queued_ahead: 1,
+            not_ready: 1,
+            unreachable: 1,
+            not_waited_for: 2,
+            ..AttemptStats::default()
+        };
+        assert_eq!(
+            LockError::NotAcquired { stats }.to_string(),
+            "not locked: 2 attempts; in the last one, of 8 lockers, 3 said that others hold it, 1 \
+             said that older waiters are queued ahead, 1 do not grant now (restarted, not verified \
+             or overloaded), 1 could not be reached or did not respond, 2 were not asked or not \
+             waited for"
+        );
+        let stats =
+            AttemptStats { attempts: 1, lockers: 1, not_waited_for: 1, ..AttemptStats::default() };
+        let text = LockError::NotAcquired { stats }.to_string();
+        assert!(!text.contains("reached"), "it was not asked: {text}");
+    }
+}

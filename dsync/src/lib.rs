@@ -87,6 +87,7 @@ pub mod rules {}
 pub mod stats;
 pub mod wire;
 
+mod batcher;
 mod clock;
 mod driver;
 mod dsync;

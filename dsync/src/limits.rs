@@ -55,6 +55,12 @@ pub const WAIT_POLL: Duration = Duration::from_secs(10);
 /// polling.
 pub const WAITERS_NOTIFIED_MAX: usize = 64;
 
+/// Time between two contacts of a waiter with a locker that keeps its ticket ([B58]): a third of the
+/// time after which the locker drops it.
+///
+/// [B58]: crate::rules#b58
+pub const TICKET_RENEWAL: Duration = Duration::from_secs(5);
+
 /// Resources that one lock may take.
 pub const RESOURCES_MAX: usize = 1_000;
 
@@ -84,6 +90,13 @@ pub const TABLE_CALLERS_MAX: usize = 1_000;
 /// Refreshes in one batch.
 pub const REFRESHES_PER_BATCH: usize = 256;
 
+/// Part of the refresh interval for which a refresh waits for others to be sent with.
+pub const REFRESH_BATCH_WINDOWS: u32 = 20;
+
+/// Refreshes that are sent singly to a locker which knows no batches, before another batch is tried:
+/// it may have been upgraded.
+pub const REFRESHES_WITHOUT_BATCH: u32 = 1_000;
+
 /// Resource name bytes in one batch of refreshes. A single refresh may have more.
 pub const REFRESH_BATCH_BYTES_MAX: usize = 1024 * 1024;
 
@@ -97,6 +110,16 @@ pub const HOLDS_MAX: usize = 262_144;
 /// How far a holder's proposed token may be ahead of a locker's own clock, in microseconds. A
 /// holder with a wrong clock must not advance all tokens.
 pub const TOKEN_LEAD_MICROS: u64 = 1_000_000;
+
+/// How far the token of a lock may be behind the wall clocks of the lockers that granted it. Further
+/// behind, it may be lower than a token that only lockers know which did not respond ([B54]).
+///
+/// [B54]: crate::rules#b54
+pub const TOKEN_LAG_MAX: Duration = Duration::from_millis(100);
+
+/// Longest round trip that a holder adds to a locker's clock reading: a token that is proposed then
+/// reaches the locker no later than its clock. Less than the lead that lockers accept.
+pub const TOKEN_ROUND_TRIP_MAX: Duration = Duration::from_micros(TOKEN_LEAD_MICROS / 2);
 
 /// Token slots of a locker, each with the highest token of all resources that share it.
 pub const TOKEN_SLOTS: usize = 4_096;
@@ -212,6 +235,11 @@ impl Limits {
         let lease = lease.min(self.lease);
         let error = lease.mul_f64(f64::from(2 * CLOCK_RATE_ERROR_PPM) / 1e6);
         lease.saturating_sub(error).saturating_sub(self.scheduling_margin)
+    }
+
+    /// Returns how long a refresh waits for others to be sent with.
+    pub fn refresh_batch_window(&self) -> Duration {
+        self.refresh_interval / REFRESH_BATCH_WINDOWS
     }
 
     /// Checks that the values fit together.

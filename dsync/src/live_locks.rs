@@ -37,6 +37,8 @@ pub(crate) struct LiveLocks {
     /// Random id of this process, which makes the ids of its locks globally unique.
     instance_id: u128,
     tokens: Mutex<TokenClock>,
+    /// Whether each locker has shown to be of this crate.
+    are_ours: Vec<AtomicBool>,
     locks: Mutex<NumberedLocks>,
     is_closing: AtomicBool,
     removed: Notify,
@@ -75,8 +77,10 @@ impl fmt::Debug for LiveLocks {
 
 impl LiveLocks {
     pub(crate) fn new(config: LocksConfig, env: Env) -> Self {
+        let are_ours = config.lockers.iter().map(|_| AtomicBool::new(false)).collect();
         Self {
             config,
+            are_ours,
             instance_id: env.unique_id(),
             env,
             tokens: Mutex::default(),
@@ -112,6 +116,7 @@ impl LiveLocks {
         let number = locks.last;
         let config = HoldConfig {
             lockers: lockers.len(),
+            are_ours: self.are_ours.iter().map(|ours| ours.load(Ordering::Relaxed)).collect(),
             resources,
             kind,
             owner: Arc::clone(owner),
@@ -214,9 +219,24 @@ impl LiveLocks {
         self.config.lockers.iter().position(|locker| **locker == *name)
     }
 
-    /// Records the token stamp of a locker.
-    pub(crate) fn observe(&self, stamp: TokenStamp, now: Instant) {
-        self.tokens.lock().observe(stamp, now);
+    /// Records the token stamp of a locker, in the response to a request that was sent at `sent_at`.
+    pub(crate) fn observe(
+        &self,
+        locker: usize,
+        stamp: TokenStamp,
+        (sent_at, now): (Instant, Instant),
+    ) {
+        self.tokens.lock().observe_response(stamp, sent_at, now);
+        if stamp.wall != Token::default()
+            && let Some(is_ours) = self.are_ours.get(locker)
+        {
+            is_ours.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns whether a locker has shown to be of this crate.
+    pub(crate) fn is_ours(&self, locker: usize) -> bool {
+        self.are_ours.get(locker).is_some_and(|ours| ours.load(Ordering::Relaxed))
     }
 
     /// Records an issued token.

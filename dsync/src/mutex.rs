@@ -200,6 +200,11 @@ impl DRWMutex {
             }
             Status::Ended(EndReason::TimedOut) => Err(LockError::TimedOut { waited, stats }),
             Status::Ended(EndReason::NotAcquired) => Err(LockError::NotAcquired { stats }),
+            Status::Ended(EndReason::PlainLockers) => Err(LockError::PlainLockers {
+                plain: u32::try_from(lock.inspect(Hold::plain_lockers)).unwrap_or(u32::MAX),
+                lockers: stats.lockers,
+                reason: "a lock of the MinIO type".into(),
+            }),
             Status::Ended(_) | Status::Acquiring => Err(LockError::ShuttingDown),
         }
     }

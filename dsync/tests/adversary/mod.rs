@@ -11,6 +11,7 @@ use dsync::proto::quorum::LockKind;
 use dsync::proto::resources::Resources;
 use dsync::proto::table::{ForceTarget, HeldLease, Table, WaitOutcome};
 use dsync::proto::token::{Token, TokenClock, TokenStamp};
+use dsync::proto::waiters::QueueReport;
 use grid::time::Instant;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -448,6 +449,7 @@ impl World {
         let id: Arc<str> = format!("{client}-{number}").into();
         let config = HoldConfig {
             lockers: self.faults.lockers,
+            are_ours: Vec::new(),
             resources: resources.clone(),
             kind,
             owner: client.to_string().into(),
@@ -594,7 +596,8 @@ impl World {
             client.tokens.observe(stamp, now);
         }
         if let Some(held) = client.holds.get_mut(&route.hold) {
-            held.hold.handle_response((route.locker, route.rpc), response, stamp, now);
+            let report = (stamp, QueueReport::default());
+            held.hold.handle_response((route.locker, route.rpc), response, report, now);
             self.drain(route.client, route.hold);
         }
     }
