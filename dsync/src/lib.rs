@@ -120,6 +120,7 @@ pub use proto::hold::WaitMode;
 pub use proto::quorum::LockKind;
 pub use proto::table::{ForceTarget, GrantInfo, WaiterInfo};
 pub use proto::token::Token;
+pub use proto::waiters::TicketState;
 pub use remote::RemoteLocker;
 pub use stats::{LockerStats, Stats, WaitStats};
 

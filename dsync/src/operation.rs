@@ -40,8 +40,8 @@ use crate::wire::{
 mod rows;
 
 pub(crate) use rows::{
-    CancelTicket, ForceUnlock, HeldLeases, List, Lock, LockerState, OPERATIONS, ReadLock,
-    ReadUnlock, Refresh, RefreshBatch, Revoked, Unlock, Wait,
+    CancelTicket, ForceUnlock, HeldLeases, List, Lock, OPERATIONS, ReadLock, ReadUnlock, Refresh,
+    RefreshBatch, Revoked, Unlock, Wait,
 };
 
 /// One operation, at its caller and at its callee.

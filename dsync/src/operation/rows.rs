@@ -137,7 +137,7 @@ impl HolderRequest for Wait {
     }
 }
 
-/// Removes a ticket from the queues of a locker: its lock is held or given up.
+/// Removes a ticket from the queues of a locker: its lock is held or abandoned.
 pub(crate) struct CancelTicket;
 
 impl HolderRequest for CancelTicket {

@@ -153,7 +153,7 @@ pub enum Request {
         /// Read or write.
         kind: LockKind,
     },
-    /// Removes a ticket from the queues: its lock is held or given up.
+    /// Removes a ticket from the queues: its lock is held or abandoned.
     CancelTicket(Ticket),
     /// Responds when a retry is worthwhile.
     Wait(LockRequest),

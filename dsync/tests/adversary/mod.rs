@@ -1,5 +1,4 @@
-//! A simulation of the crate's lockers and holders with an adversary between them: delayed and lost
-//! messages, lockers that lose their state, holders that crash, clocks that drift.
+//! Lockers and holders, and an adversary between them: lost messages, crashes, clocks that drift.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,8 +22,7 @@ use invariants::History;
 /// Wall clocks begin here, in microseconds.
 const EPOCH_MICROS: u64 = 1_700_000_000_000_000;
 
-/// No scheduling margin: simulated holders are never descheduled, and a margin would mask errors of
-/// the drift allowance.
+/// No scheduling margin: it would mask errors of the drift allowance.
 pub(crate) fn limits() -> Limits {
     let mut limits = Limits::with_lease(Duration::from_secs(12));
     limits.scheduling_margin = Duration::ZERO;
@@ -290,10 +288,10 @@ impl World {
             }
             Event::QueryLeases { locker, boot, client } => self.query_leases(locker, boot, client),
             Event::Report { locker, boot, client, held_leases, highest } => {
-                let now = self.lockers[locker].clock.now(self.now);
-                if self.lockers[locker].boot == boot {
-                    let node = client.to_string();
-                    self.lockers[locker].table.handle_report(&node, held_leases, highest, now);
+                let Locker { clock, boot: current, table, .. } = &mut self.lockers[locker];
+                let (now, wall) = (clock.now(self.now), clock.wall(self.now));
+                if *current == boot {
+                    table.handle_report(&client.to_string(), held_leases, highest, now, wall);
                 }
             }
             Event::Revoked { locker, client, uid } => self.revoke(locker, client, &uid),
@@ -531,19 +529,20 @@ impl World {
                 Some(Response::Lock(result))
             }
             Request::Refresh(refresh) => {
-                Some(Response::Refresh(locker.table.refresh(&refresh, now)))
+                Some(Response::Refresh(locker.table.refresh(&refresh, now, wall)))
             }
             Request::CancelTicket(ticket) => {
-                locker.table.cancel_wait(&ticket, now);
+                locker.table.cancel_ticket(&ticket, now);
                 Some(Response::Released)
             }
-            Request::Unlock { uid, .. } | Request::PlainUnlock { uid, .. } => {
-                locker.table.unlock(&uid, now);
+            Request::Unlock { uid, waiter, .. } => {
+                locker.table.unlock(&uid, waiter.as_ref(), now, wall);
                 locker.released.insert(uid);
                 Some(Response::Released)
             }
+            Request::PlainUnlock { .. } => None, // No holder of this crate sends it.
             Request::Wait(request) => {
-                let is_enqueued = locker.table.wait(&request, now) == WaitOutcome::Enqueued;
+                let is_enqueued = locker.table.wait(&request, now, wall) == WaitOutcome::Enqueued;
                 if is_enqueued && let Some(ticket) = &request.ticket {
                     locker.waiting.insert(Arc::clone(&ticket.id), route);
                 }
