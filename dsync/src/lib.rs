@@ -55,6 +55,8 @@
 //! let dsync = Dsync::builder(&manager).build()?;
 //! manager.start()?;
 //! dsync.start();
+//! // Nothing to verify here; see `Dsync::open`.
+//! dsync.open();
 //!
 //! let mutex = DRWMutex::new(&dsync, ["photos/a.jpg"]);
 //! let first = mutex.lock(LockOptions::default().source("example")).await?;
@@ -87,10 +89,12 @@ pub mod rules {}
 pub mod stats;
 pub mod wire;
 
+mod admission;
 mod clock;
 mod driver;
 mod dsync;
 mod guard;
+mod list_queries;
 mod live_locks;
 mod local;
 mod lock;
@@ -107,7 +111,7 @@ mod validity;
 pub use admin::{ForceReport, Listing, LockInfo};
 pub use clock::LeaseClock;
 pub use dsync::{Dsync, DsyncBuilder};
-pub use error::{BuildError, LockError, LockerError, LossReason, ResourcesError};
+pub use error::{BuildError, LockError, LockerError, LossReason, NotReadyReason, ResourcesError};
 pub use guard::Guard;
 pub use limits::Limits;
 pub use local::LocalLocker;

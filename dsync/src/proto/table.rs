@@ -193,6 +193,10 @@ pub struct Table {
     waiters: Waiters,
     tombstones: Tombstones,
     gate: Gate,
+    /// Whether this server has verified that it belongs to the cluster.
+    is_admitted: bool,
+    /// List of lockers that requests must be for.
+    list: ListId,
     counts: GrantCounts,
     lease: Duration,
     grants_max: usize,
@@ -220,6 +224,8 @@ impl Table {
             tokens: Tokens::new(wall, limits.lease, key),
             waiters: Waiters::new(limits, key),
             tombstones: Tombstones::new(TOMBSTONES_MAX, key),
+            is_admitted: true,
+            list: ListId::default(),
             gate: Gate::closed(nodes, now + limits.lease),
             counts: GrantCounts::default(),
             lease: limits.lease,
@@ -237,6 +243,29 @@ impl Table {
     /// Returns the highest token that this locker knows.
     pub fn highest_token(&self) -> Token {
         self.tokens.highest()
+    }
+
+    /// Sets the list of lockers that requests must be for.
+    pub fn set_list(&mut self, list: ListId) {
+        self.list = list;
+    }
+
+    /// Returns the list of lockers that requests must be for.
+    pub fn list(&self) -> ListId {
+        self.list
+    }
+
+    /// Sets whether this server has verified that it belongs to the cluster. Until then, its locker
+    /// grants, extends, queues and reinstates nothing.
+    pub fn set_admitted(&mut self, is_admitted: bool, now: Instant) {
+        self.is_admitted = is_admitted;
+        self.handle_timeout(now);
+        self.check_after_change();
+    }
+
+    /// Returns whether this server has verified that it belongs to the cluster.
+    pub fn is_admitted(&self) -> bool {
+        self.is_admitted
     }
 
     /// Grants or refuses a lock.
@@ -271,6 +300,12 @@ impl Table {
         now: Instant,
         wall: Token,
     ) -> Result<Granted, Refusal> {
+        if !self.is_admitted {
+            return Err(Refusal::NotReady);
+        }
+        if request.list.differs_from(self.list) {
+            return Err(Refusal::ListDiffers);
+        }
         if !self.gate.is_open() {
             return Err(Refusal::Closed);
         }
@@ -308,6 +343,14 @@ impl Table {
     }
 
     fn try_refresh(&mut self, refresh: &RefreshRequest, now: Instant) -> RefreshOutcome {
+        if !self.is_admitted {
+            return RefreshOutcome::Closed;
+        }
+        if let Some(claim) = &refresh.claim
+            && claim.request.list.differs_from(self.list)
+        {
+            return RefreshOutcome::ListDiffers;
+        }
         let lease = self.lease;
         let is_open = self.gate.is_open();
         if let Some(claim) = &refresh.claim {

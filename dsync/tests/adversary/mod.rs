@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dsync::Limits;
 use dsync::proto::hold::{Failure, Hold, HoldConfig, Output, Request, Response, RpcId, WaitMode};
-use dsync::proto::quorum::LockKind;
+use dsync::proto::quorum::{ListId, LockKind};
 use dsync::proto::resources::Resources;
 use dsync::proto::table::{ForceTarget, HeldLease, Table, WaitOutcome};
 use dsync::proto::token::{Token, TokenClock, TokenStamp};
@@ -452,6 +452,7 @@ impl World {
             kind,
             owner: client.to_string().into(),
             source: "test".into(),
+            list: ListId::default(),
             id: Arc::clone(&id),
             deadline: Some(now + Duration::from_secs(30)),
             wait_mode: self.faults.wait_mode,

@@ -9,7 +9,6 @@ use rand::RngExt;
 
 use super::locker_state::{Availability, LockerState, Vote};
 use super::{EndReason, Hold, Phase, Request, WaitMode};
-use crate::proto::quorum::ListId;
 use crate::proto::table::LockRequest;
 use crate::proto::token::Token;
 use crate::proto::waiters::Ticket;
@@ -28,7 +27,7 @@ impl Hold {
             proposed_token: self.tokens.propose(now),
             ticket: self.ticket.clone(),
             supports_leases: true,
-            list: ListId::default(),
+            list: self.config.list,
         };
         self.request = Some(request.clone());
         self.phase = Phase::Voting { until: now + self.config.limits.attempt_timeout };

@@ -26,6 +26,7 @@ fn config(lockers: usize, kind: LockKind) -> HoldConfig {
         kind,
         owner: "n1".into(),
         source: "test".into(),
+        list: ListId::default(),
         id: "lock".into(),
         deadline: None,
         wait_mode: WaitMode::Notified,
