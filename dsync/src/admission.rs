@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use crate::error::{LockError, NotReadyReason};
 use crate::local::LocalLocker;
 use crate::proto::agreement::{Agreement, ListHashes, NodeChange, NodeReport};
+use crate::proto::hold::AttemptLimit;
 use crate::proto::quorum::ListId;
 use crate::wire::LockerStateResponse;
 
@@ -164,36 +165,52 @@ impl Admission {
         self.state.lock().open_until(now).err()
     }
 
-    /// Waits until this server is admitted, at most for `timeout`. Returns the time left.
+    /// Waits until this server is admitted, as long as this limit allows. Returns what is left of the
+    /// limit.
     ///
     /// # Errors
     ///
-    /// [`LockError::NotReady`] after the timeout, or [`LockError::ShuttingDown`].
+    /// [`LockError::NotReady`] when the time has passed, at once for a single attempt, or
+    /// [`LockError::ShuttingDown`].
     ///
     /// # Cancel safety
     ///
     /// It can be dropped at any time.
-    pub(crate) async fn wait(
-        &self,
-        timeout: Option<Duration>,
-    ) -> Result<Option<Duration>, LockError> {
-        let deadline = timeout.map(|timeout| self.env.now() + timeout);
+    pub(crate) async fn wait(&self, limit: AttemptLimit) -> Result<AttemptLimit, LockError> {
+        let began = self.env.now();
         let mut published = self.published.subscribe();
         loop {
             let now = self.env.now();
             if *published.borrow_and_update() == Published::ShuttingDown {
                 return Err(LockError::ShuttingDown);
             }
-            let left = deadline.map(|deadline| deadline.since(now));
-            let Some(reason) = self.not_ready() else { return Ok(left) };
+            let left = match limit {
+                AttemptLimit::Once => Some(Duration::ZERO),
+                AttemptLimit::Timeout(timeout) => Some((began + timeout).since(now)),
+                AttemptLimit::Unlimited => None,
+            };
+            let Some(reason) = self.not_ready() else {
+                return Ok(match limit {
+                    AttemptLimit::Timeout(timeout) => {
+                        AttemptLimit::Timeout(left.unwrap_or(timeout))
+                    }
+                    AttemptLimit::Once | AttemptLimit::Unlimited => limit,
+                });
+            };
             if left == Some(Duration::ZERO) {
                 return Err(LockError::NotReady { reason });
             }
-            // Closing by time is not published at its instant: nothing waits for that.
+            // The sender is this instance's, which the caller keeps alive.
             let changed = published.changed();
             match left {
-                Some(left) => drop(tokio::time::timeout(left, changed).await),
-                None => drop(changed.await),
+                // tokio's timers have a resolution of 1 ms.
+                Some(left) => {
+                    let left = left.max(Duration::from_millis(1));
+                    let _ = tokio::time::timeout(left, changed).await;
+                }
+                None => {
+                    let _ = changed.await;
+                }
             }
         }
     }
@@ -221,7 +238,9 @@ impl AdmissionState {
     fn open_until(&self, now: Instant) -> Result<Instant, NotReadyReason> {
         match &self.opening {
             Opening::NotOpened => Err(NotReadyReason::NotVerified),
-            Opening::Closed { reason } => Err(NotReadyReason::Closed { reason: Arc::clone(reason) }),
+            Opening::Closed { reason } => {
+                Err(NotReadyReason::Closed { reason: Arc::clone(reason) })
+            }
             Opening::Opened => self.agreement.open_until(now),
         }
     }

@@ -87,6 +87,26 @@ pub enum LockError {
         /// Counters of the attempts.
         stats: AttemptStats,
     },
+    /// The only attempt of a [try](crate::LockOptions::try_once) failed. Nothing is held.
+    #[error("not locked: {}", describe_attempts(*stats))]
+    NotAcquired {
+        /// Counters of the attempt.
+        stats: AttemptStats,
+    },
+    /// Too many lockers are of the MinIO type, which grants read locks of one resource only. Lock
+    /// the resources one by one, or for writing.
+    #[error(
+        "not locked: {plain} of {lockers} lockers grant no read lock of several resources ({reason}); \
+         lock them one by one, or for writing"
+    )]
+    PlainLockers {
+        /// Lockers of the MinIO type.
+        plain: u32,
+        /// All lockers.
+        lockers: u32,
+        /// The refusal of one of them, in its words.
+        reason: Arc<str>,
+    },
     /// It was lost while it was held: others may hold it now. Writes since its token was last
     /// accepted may have been refused.
     #[error("{0}")]
@@ -228,19 +248,64 @@ pub struct AttemptStats {
     pub notifications: u32,
     /// Second rounds of requests, which write a token higher than any that the lockers knew.
     pub second_rounds: u32,
-    /// Lockers that refused the last attempt because others hold the lock or wait for it.
+    /// All lockers. In the last attempt each of them is in one of the following counts.
+    pub lockers: u32,
+    /// Lockers that granted it.
+    pub granted: u32,
+    /// Lockers that refused it because others hold it.
     pub in_conflict: u32,
-    /// Lockers of the last attempt that were unreachable, did not respond, or were closed.
+    /// Lockers that refused it because older waiters are queued for it.
+    pub queued_ahead: u32,
+    /// Lockers that do not grant now: restarted, not verified yet, or overloaded.
+    pub not_ready: u32,
+    /// Lockers with another list of lockers.
+    pub list_differs: u32,
+    /// Lockers to which no request could be sent, or that did not respond in time.
     pub unreachable: u32,
+    /// Lockers that were not asked, or whose response was not waited for.
+    pub not_waited_for: u32,
 }
 
+/// Describes the outcome at each locker. A locker that was not asked is not called unreachable.
 fn describe_attempts(stats: AttemptStats) -> String {
-    let AttemptStats { attempts, in_conflict, unreachable, .. } = stats;
-    let plural = if attempts == 1 { "" } else { "s" };
+    let AttemptStats { attempts, lockers, .. } = stats;
+    let counts = [
+        (stats.in_conflict, "said that others hold it"),
+        (stats.queued_ahead, "said that older waiters are queued ahead"),
+        (stats.not_ready, "do not grant now (restarted, not verified or overloaded)"),
+        (stats.list_differs, "have another list of lockers"),
+        (stats.unreachable, "could not be reached or did not respond"),
+        (stats.granted, "granted it"),
+        (stats.not_waited_for, "were not asked or not waited for"),
+    ];
+    let counts = counts.into_iter().filter(|(count, _)| *count > 0);
+    let parts: Vec<_> = counts.map(|(count, what)| format!("{count} {what}")).collect();
+    let plural = |count, plural| if count == 1 { "" } else { plural };
     format!(
-        "{attempts} attempt{plural}; in the last one {in_conflict} lockers said that others hold it \
-         or are queued ahead, {unreachable} could not be reached or do not grant yet"
+        "{attempts} attempt{}; in the last one, of {lockers} locker{}, {}",
+        plural(attempts, "s"),
+        plural(lockers, "s"),
+        parts.join(", ")
     )
+}
+
+/// Report of a release, as [`Guard::unlock`](crate::Guard::unlock) returns it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnlockReport {
+    /// All lockers.
+    pub lockers: usize,
+    /// Lockers that have no grant of the lock left: they confirmed the release, or granted nothing.
+    pub confirmed: usize,
+    /// Lockers that did not confirm it within a lease: the grant has expired there.
+    pub expired: usize,
+}
+
+impl UnlockReport {
+    /// Returns whether no locker has a grant of the lock left.
+    pub fn is_confirmed(&self) -> bool {
+        self.confirmed == self.lockers
+    }
 }
 
 /// Why a request to a locker failed.
@@ -251,4 +316,34 @@ pub struct LockerError {
     pub may_have_run: bool,
     /// Description of the failure.
     pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b55_a_refused_lock_says_what_each_locker_said() {
+        let stats = AttemptStats {
+            attempts: 2,
+            lockers: 8,
+            in_conflict: 3,
+            queued_ahead: 1,
+            not_ready: 1,
+            unreachable: 1,
+            not_waited_for: 2,
+            ..AttemptStats::default()
+        };
+        assert_eq!(
+            LockError::NotAcquired { stats }.to_string(),
+            "not locked: 2 attempts; in the last one, of 8 lockers, 3 said that others hold it, 1 \
+             said that older waiters are queued ahead, 1 do not grant now (restarted, not verified \
+             or overloaded), 1 could not be reached or did not respond, 2 were not asked or not \
+             waited for"
+        );
+        let stats =
+            AttemptStats { attempts: 1, lockers: 1, not_waited_for: 1, ..AttemptStats::default() };
+        let text = LockError::NotAcquired { stats }.to_string();
+        assert!(!text.contains("reached"), "it was not asked: {text}");
+    }
 }

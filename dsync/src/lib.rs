@@ -65,7 +65,7 @@
 //! assert!(mutex.read_lock(options).await.is_err(), "it is locked for writing");
 //!
 //! let token = first.token();
-//! first.unlock().await;
+//! first.unlock();
 //! let second = mutex.lock(LockOptions::default()).await?;
 //! assert!(second.token() > token);
 //! # Ok(())
@@ -90,6 +90,7 @@ pub mod stats;
 pub mod wire;
 
 mod admission;
+mod batcher;
 mod clock;
 mod driver;
 mod dsync;
@@ -111,8 +112,11 @@ mod validity;
 pub use admin::{ForceReport, Listing, LockInfo};
 pub use clock::LeaseClock;
 pub use dsync::{Dsync, DsyncBuilder};
-pub use error::{BuildError, LockError, LockerError, LossReason, NotReadyReason, ResourcesError};
-pub use guard::Guard;
+pub use error::{
+    AttemptStats, BuildError, LockError, LockerError, LossReason, NotReadyReason, ResourcesError,
+    UnlockReport,
+};
+pub use guard::{Guard, Unlocking};
 pub use limits::Limits;
 pub use local::LocalLocker;
 pub use locker::Locker;
@@ -121,6 +125,7 @@ pub use proto::hold::WaitMode;
 pub use proto::quorum::LockKind;
 pub use proto::table::{ForceTarget, GrantInfo, WaiterInfo};
 pub use proto::token::Token;
+pub use proto::waiters::TicketState;
 pub use remote::RemoteLocker;
 pub use stats::{LockerStats, Stats, WaitStats};
 

@@ -40,6 +40,7 @@ struct LockerInner {
     /// Wakes the timer task when a deadline precedes `next_wakeup`.
     reschedule: Notify,
     overloaded: AtomicUsize,
+    started_at: Instant,
 }
 
 struct TableState {
@@ -83,6 +84,7 @@ impl LocalLocker {
             callers_max: limits.table_callers_max,
             reschedule: Notify::new(),
             overloaded: AtomicUsize::new(0),
+            started_at: now,
         };
         Self { inner: Arc::new(inner) }
     }
@@ -119,23 +121,32 @@ impl LocalLocker {
     }
 
     /// Handles all requests except wait requests, whose responses are deferred.
-    fn handle(&self, request: &Request) -> Result<(Response, TokenStamp), Overloaded> {
+    fn handle(&self, request: &Request) -> Result<StampedResponse, Overloaded> {
         self.with_table(|state, now, wall| {
             let table = &mut state.table;
+            let mut ticket = None;
             let response = match request {
-                Request::Lock(request) => Response::Lock(table.lock(request, now, wall)),
-                Request::Refresh(refresh) => Response::Refresh(table.refresh(refresh, now)),
-                Request::Unlock { uid, .. } | Request::PlainUnlock { uid, .. } => {
-                    table.unlock(uid, now);
+                Request::Lock(request) => {
+                    ticket = request.ticket.as_ref();
+                    Response::Lock(table.lock(request, now, wall))
+                }
+                Request::Refresh(refresh) => Response::Refresh(table.refresh(refresh, now, wall)),
+                Request::Unlock { uid, waiter, .. } => {
+                    ticket = waiter.as_ref().and_then(|waiter| waiter.ticket.as_ref());
+                    table.unlock(uid, waiter.as_ref(), now, wall);
+                    Response::Released
+                }
+                Request::PlainUnlock { uid, owner, kind } => {
+                    table.unlock_plain(uid, owner, *kind, now);
                     Response::Released
                 }
                 Request::CancelTicket(ticket) => {
-                    table.cancel_wait(ticket, now);
+                    table.cancel_ticket(ticket, now);
                     Response::Released
                 }
                 Request::Wait(_) => Response::Wait { is_notified: false },
             };
-            (response, table.stamp(wall))
+            stamped(response, table, ticket, wall)
         })
     }
 
@@ -146,12 +157,11 @@ impl LocalLocker {
     ) -> Result<Vec<StampedResponse>, Overloaded> {
         self.with_table(|state, now, wall| {
             let table = &mut state.table;
-            let mut refresh = |refresh: &RefreshRequest| StampedResponse {
-                response: Response::Refresh(table.refresh(refresh, now)),
-                stamp: Some(table.stamp(wall)),
-                queue: QueueReport::default(),
+            let refresh = |refresh: &RefreshRequest| {
+                let outcome = table.refresh(refresh, now, wall);
+                stamped(Response::Refresh(outcome), table, None, wall)
             };
-            refreshes.iter().map(&mut refresh).collect()
+            refreshes.iter().map(refresh).collect()
         })
     }
 
@@ -187,8 +197,13 @@ impl LocalLocker {
 
     /// Returns what the locker knows of its state.
     pub(crate) fn state(&self) -> LockerStateResponse {
+        let up_for = self.inner.env.now().since(self.inner.started_at);
+        let ListId { epoch, hash } = self.list_id();
         LockerStateResponse {
+            epoch,
+            list_hash: hash,
             is_gate_open: self.unreported_nodes().is_none(),
+            up_for_ms: u64::try_from(up_for.as_millis()).unwrap_or(u64::MAX),
             highest_token: self.highest_token(),
             is_locker: true,
             ..LockerStateResponse::default()
@@ -196,15 +211,15 @@ impl LocalLocker {
     }
 
     /// Waits for a notification to retry `request`. Returns whether it came in time.
-    async fn wait(&self, request: LockRequest) -> bool {
+    async fn wait(&self, request: &LockRequest) -> bool {
         let Some(ticket) = request.ticket.clone() else { return false };
-        let enqueued = self.with_table(|state, now, _| {
+        let enqueued = self.with_table(|state, now, wall| {
             let (sender, receiver) = oneshot::channel();
             state.wait_seq += 1;
             let seq = state.wait_seq;
             // Registered first: the table may notify it as soon as it is enqueued.
             state.waiters.insert(Arc::clone(&ticket.id), (seq, sender));
-            match state.table.wait(&request, now) {
+            match state.table.wait(request, now, wall) {
                 WaitOutcome::Enqueued => Some((seq, receiver)),
                 WaitOutcome::Refused => {
                     state.waiters.remove(&ticket.id);
@@ -213,24 +228,18 @@ impl LocalLocker {
             }
         });
         let Ok(Some((seq, receiver))) = enqueued else { return false };
-        let mut guard = WaitGuard { locker: self.clone(), ticket, seq, is_notified: false };
-        guard.is_notified = matches!(tokio::time::timeout(WAIT_POLL, receiver).await, Ok(Ok(())));
-        guard.is_notified
+        let _guard = WaitGuard { locker: self.clone(), id: ticket.id, seq };
+        matches!(tokio::time::timeout(WAIT_POLL, receiver).await, Ok(Ok(())))
     }
 
     /// Handles any request.
     pub(crate) async fn serve(&self, request: Request) -> Result<StampedResponse, Overloaded> {
-        if let Request::Wait(request) = request {
-            let is_notified = self.wait(request).await;
-            let stamp = self.stamp();
-            return Ok(StampedResponse {
-                response: Response::Wait { is_notified },
-                stamp: Some(stamp),
-                queue: QueueReport::default(),
-            });
-        }
-        let (response, stamp) = self.handle(&request)?;
-        Ok(StampedResponse { response, stamp: Some(stamp), queue: QueueReport::default() })
+        let Request::Wait(request) = request else { return self.handle(&request) };
+        let is_notified = self.wait(&request).await;
+        let wall = Token::from_wall(self.inner.env.wall());
+        let state = self.inner.state.lock();
+        let ticket = request.ticket.as_ref();
+        Ok(stamped(Response::Wait { is_notified }, &state.table, ticket, wall))
     }
 
     /// Returns the token stamp for a response.
@@ -258,8 +267,8 @@ impl LocalLocker {
         held_leases: Vec<HeldLease>,
         highest_token: Token,
     ) {
-        let reported = self.with_table(|state, now, _| {
-            state.table.handle_report(node, held_leases, highest_token, now);
+        let reported = self.with_table(|state, now, wall| {
+            state.table.handle_report(node, held_leases, highest_token, now, wall);
         });
         if reported.is_err() {
             // The node is queried again, or the gate opens after a lease.
@@ -382,30 +391,32 @@ impl TableState {
     }
 }
 
-/// Removes a waiter when its wait request is cancelled.
+/// Forgets where to notify a waiter when its wait request ends. Its ticket stays in the queues.
 struct WaitGuard {
     locker: LocalLocker,
-    ticket: Ticket,
+    id: Arc<str>,
     seq: u64,
-    is_notified: bool,
 }
 
 impl Drop for WaitGuard {
     fn drop(&mut self) {
-        if self.is_notified {
-            return;
-        }
-        let removed = self.locker.with_table(|state, now, _| {
-            // Unless a newer wait request has replaced this one.
-            if state.waiters.get(&self.ticket.id).is_some_and(|(latest, _)| *latest == self.seq) {
-                state.waiters.remove(&self.ticket.id);
-                state.table.cancel_wait(&self.ticket, now);
-            }
-        });
-        if removed.is_err() {
-            tracing::debug!(target: "dsync", "table overloaded, waiter left to expire");
+        let mut state = self.locker.inner.state.lock();
+        // Unless a newer wait request has replaced this one.
+        if state.waiters.get(&self.id).is_some_and(|(latest, _)| *latest == self.seq) {
+            state.waiters.remove(&self.id);
         }
     }
+}
+
+/// Completes a response with the state of the table behind it.
+fn stamped(
+    response: Response,
+    table: &Table,
+    ticket: Option<&Ticket>,
+    wall: Token,
+) -> StampedResponse {
+    let (stamp, queue) = (Some(table.stamp(wall)), table.queue_report(ticket));
+    StampedResponse { response, stamp, queue }
 }
 
 impl Locker for LocalLocker {

@@ -35,6 +35,12 @@ pub trait Locker: Send + Sync + 'static {
     /// cancels the request.
     fn call(&self, request: Request, timeout: Duration) -> ResponseFuture<StampedResponse>;
 
+    /// Returns whether refreshes may be sent in batches: not to a locker in this process, nor to one
+    /// that does not know them.
+    fn accepts_batches(&self) -> bool {
+        false
+    }
+
     /// Refreshes several locks: at most [`REFRESHES_PER_BATCH`](crate::limits::REFRESHES_PER_BATCH),
     /// with at most [`REFRESH_BATCH_BYTES_MAX`](crate::limits::REFRESH_BATCH_BYTES_MAX) of names.
     /// The responses have the same order.

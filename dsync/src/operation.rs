@@ -41,8 +41,8 @@ use crate::wire::{
 mod rows;
 
 pub(crate) use rows::{
-    CancelTicket, ForceUnlock, HeldLeases, List, Lock, OPERATIONS, ReadLock,
-    ReadUnlock, Refresh, RefreshBatch, Revoked, Unlock, Wait,
+    CancelTicket, ForceUnlock, HeldLeases, List, Lock, OPERATIONS, ReadLock, ReadUnlock, Refresh,
+    RefreshBatch, Revoked, Unlock, Wait,
 };
 
 /// One operation, at its caller and at its callee.
@@ -311,11 +311,27 @@ pub(crate) fn call<O: Operation>(
     request: &O::Request,
     timeout: Duration,
 ) -> impl Future<Output = Result<O::Outcome, LockerError>> + Send + use<O> {
+    call_newer::<O, _>(connection, request, timeout, || {})
+}
+
+/// As [`call`]. Runs `on_unknown` if the remote does not know the operation, as an earlier release
+/// does not.
+pub(crate) fn call_newer<O: Operation, F: FnOnce() + Send>(
+    connection: &Connection,
+    request: &O::Request,
+    timeout: Duration,
+    on_unknown: F,
+) -> impl Future<Output = Result<O::Outcome, LockerError>> + Send + use<O, F> {
     const { assert!(rows::is_listed(O::HANDLER.id()), "a row of OPERATIONS is missing") };
     let (connection, args) = (connection.clone(), O::encode(request));
     async move {
         let options = CallOptions::default().timeout(timeout);
-        let reply = O::HANDLER.call_with(&connection, &args, options).await.map_err(failed)?;
+        let reply = O::HANDLER.call_with(&connection, &args, options).await.map_err(|error| {
+            if matches!(error, TypedCallError::Call(CallError::UnknownHandler { .. })) {
+                on_unknown();
+            }
+            failed(error)
+        })?;
         O::decode_reply(reply).map_err(|message| LockerError { may_have_run: true, message })
     }
 }

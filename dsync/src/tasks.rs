@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use crate::driver::{Acquisition, Driver, DriverParts};
 use crate::admission::Admission;
+use crate::driver::{Acquisition, Driver, DriverParts};
 use crate::list_queries;
 use crate::lock::Lock;
 use crate::operation::HolderParts;

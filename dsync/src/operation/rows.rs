@@ -4,9 +4,7 @@ use std::future::{Future, ready};
 
 use grid::{HandlerError, HandlerId, RequestContext, SingleHandler};
 
-use super::{
-    HolderParts, HolderRequest, LockerParts, Operation, Row, at_holder, at_locker,
-};
+use super::{HolderParts, HolderRequest, LockerParts, Operation, Row, at_holder, at_locker};
 use crate::error::LockerError;
 use crate::live_locks::LeasePage;
 use crate::locker::{Locker, StampedResponse};
@@ -137,7 +135,7 @@ impl HolderRequest for Wait {
     }
 }
 
-/// Removes a ticket from the queues of a locker: its lock is held or given up.
+/// Removes a ticket from the queues of a locker: its lock is held or abandoned.
 pub(crate) struct CancelTicket;
 
 impl HolderRequest for CancelTicket {

@@ -158,7 +158,6 @@ impl Confirmation {
 
 /// What changed with a report, for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use]
 pub enum NodeChange {
     /// Nothing that an operator should see.
     None,
@@ -288,7 +287,8 @@ impl Agreement {
             });
         }
         let settles_at = self.started_at + self.config.settling_period;
-        let mut expiries: Vec<_> = self.nodes.values().filter_map(|node| self.counted(node)).collect();
+        let mut expiries: Vec<_> =
+            self.nodes.values().filter_map(|node| self.counted(node)).collect();
         expiries.retain(|expiry| now < *expiry);
         let is_settled = self.has_joined || settles_at <= now;
         if !is_settled || expiries.len() + 1 < needed {

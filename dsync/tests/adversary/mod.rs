@@ -1,16 +1,18 @@
-//! A simulation of the crate's lockers and holders with an adversary between them: delayed and lost
-//! messages, lockers that lose their state, holders that crash, clocks that drift.
+//! Lockers and holders, and an adversary between them: lost messages, crashes, clocks that drift.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use dsync::Limits;
-use dsync::proto::hold::{Failure, Hold, HoldConfig, Output, Request, Response, RpcId, WaitMode};
+use dsync::proto::hold::{
+    AttemptLimit, Failure, Hold, HoldConfig, Output, Request, Response, RpcId, WaitMode,
+};
 use dsync::proto::quorum::{ListId, LockKind};
 use dsync::proto::resources::Resources;
 use dsync::proto::table::{ForceTarget, HeldLease, Table, WaitOutcome};
 use dsync::proto::token::{Token, TokenClock, TokenStamp};
+use dsync::proto::waiters::QueueReport;
 use grid::time::Instant;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -22,8 +24,7 @@ use invariants::History;
 /// Wall clocks begin here, in microseconds.
 const EPOCH_MICROS: u64 = 1_700_000_000_000_000;
 
-/// No scheduling margin: simulated holders are never descheduled, and a margin would mask errors of
-/// the drift allowance.
+/// No scheduling margin: it would mask errors of the drift allowance.
 pub(crate) fn limits() -> Limits {
     let mut limits = Limits::with_lease(Duration::from_secs(12));
     limits.scheduling_margin = Duration::ZERO;
@@ -289,10 +290,10 @@ impl World {
             }
             Event::QueryLeases { locker, boot, client } => self.query_leases(locker, boot, client),
             Event::Report { locker, boot, client, held_leases, highest } => {
-                let now = self.lockers[locker].clock.now(self.now);
-                if self.lockers[locker].boot == boot {
-                    let node = client.to_string();
-                    self.lockers[locker].table.handle_report(&node, held_leases, highest, now);
+                let Locker { clock, boot: current, table, .. } = &mut self.lockers[locker];
+                let (now, wall) = (clock.now(self.now), clock.wall(self.now));
+                if *current == boot {
+                    table.handle_report(&client.to_string(), held_leases, highest, now, wall);
                 }
             }
             Event::Revoked { locker, client, uid } => self.revoke(locker, client, &uid),
@@ -448,13 +449,14 @@ impl World {
         let id: Arc<str> = format!("{client}-{number}").into();
         let config = HoldConfig {
             lockers: self.faults.lockers,
+            are_ours: Vec::new(),
             resources: resources.clone(),
             kind,
             owner: client.to_string().into(),
             source: "test".into(),
             list: ListId::default(),
             id: Arc::clone(&id),
-            deadline: Some(now + Duration::from_secs(30)),
+            attempt_limit: AttemptLimit::Timeout(Duration::from_secs(30)),
             wait_mode: self.faults.wait_mode,
             limits: limits(),
             seed: self.rng.random(),
@@ -530,19 +532,20 @@ impl World {
                 Some(Response::Lock(result))
             }
             Request::Refresh(refresh) => {
-                Some(Response::Refresh(locker.table.refresh(&refresh, now)))
+                Some(Response::Refresh(locker.table.refresh(&refresh, now, wall)))
             }
             Request::CancelTicket(ticket) => {
-                locker.table.cancel_wait(&ticket, now);
+                locker.table.cancel_ticket(&ticket, now);
                 Some(Response::Released)
             }
-            Request::Unlock { uid, .. } | Request::PlainUnlock { uid, .. } => {
-                locker.table.unlock(&uid, now);
+            Request::Unlock { uid, waiter, .. } => {
+                locker.table.unlock(&uid, waiter.as_ref(), now, wall);
                 locker.released.insert(uid);
                 Some(Response::Released)
             }
+            Request::PlainUnlock { .. } => None, // No holder of this crate sends it.
             Request::Wait(request) => {
-                let is_enqueued = locker.table.wait(&request, now) == WaitOutcome::Enqueued;
+                let is_enqueued = locker.table.wait(&request, now, wall) == WaitOutcome::Enqueued;
                 if is_enqueued && let Some(ticket) = &request.ticket {
                     locker.waiting.insert(Arc::clone(&ticket.id), route);
                 }
@@ -595,7 +598,8 @@ impl World {
             client.tokens.observe(stamp, now);
         }
         if let Some(held) = client.holds.get_mut(&route.hold) {
-            held.hold.handle_response((route.locker, route.rpc), response, stamp, now);
+            let report = (stamp, QueueReport::default());
+            held.hold.handle_response((route.locker, route.rpc), response, report, now);
             self.drain(route.client, route.hold);
         }
     }

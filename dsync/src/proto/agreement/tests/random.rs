@@ -141,7 +141,8 @@ impl World {
 
     fn start_due(&mut self) {
         let step = self.step;
-        let due: Vec<_> = self.starts.iter().filter(|(_, at)| **at <= step).map(|(s, _)| *s).collect();
+        let due: Vec<_> =
+            self.starts.iter().filter(|(_, at)| **at <= step).map(|(s, _)| *s).collect();
         for server in due {
             self.starts.remove(&server);
             let (id, now) = (self.number(), self.clocks[server].now(step));
@@ -254,7 +255,8 @@ impl World {
             }
         }
         if self.chance(lease) {
-            let (first, second) = (self.rng.random_range(0..count), self.rng.random_range(0..count));
+            let (first, second) =
+                (self.rng.random_range(0..count), self.rng.random_range(0..count));
             let until = self.step + self.rng.random_range(1..2 * lease);
             self.cut.insert((first.min(second), first.max(second)), until);
         }
@@ -299,8 +301,9 @@ impl World {
             } else if hold.next_request <= step {
                 hold.next_request = step + steps(limits().refresh_interval);
                 let from = (server, id);
-                let lock =
-                    |to: &usize| (*to, Message::Lock { from, to: *to, hold: hold_id, list, sent_at: now });
+                let lock = |to: &usize| {
+                    (*to, Message::Lock { from, to: *to, hold: hold_id, list, sent_at: now })
+                };
                 requests.extend(process.lockers.iter().map(lock));
             }
         }
