@@ -55,6 +55,8 @@
 //! let dsync = Dsync::builder(&manager).build()?;
 //! manager.start()?;
 //! dsync.start();
+//! // Nothing to verify here; see `Dsync::open`.
+//! dsync.open();
 //!
 //! let mutex = DRWMutex::new(&dsync, ["photos/a.jpg"]);
 //! let first = mutex.lock(LockOptions::default().source("example")).await?;
@@ -87,11 +89,13 @@ pub mod rules {}
 pub mod stats;
 pub mod wire;
 
+mod admission;
 mod batcher;
 mod clock;
 mod driver;
 mod dsync;
 mod guard;
+mod list_queries;
 mod live_locks;
 mod local;
 mod lock;
@@ -109,7 +113,8 @@ pub use admin::{ForceReport, Listing, LockInfo};
 pub use clock::LeaseClock;
 pub use dsync::{Dsync, DsyncBuilder};
 pub use error::{
-    AttemptStats, BuildError, LockError, LockerError, LossReason, ResourcesError, UnlockReport,
+    AttemptStats, BuildError, LockError, LockerError, LossReason, NotReadyReason, ResourcesError,
+    UnlockReport,
 };
 pub use guard::{Guard, Unlocking};
 pub use limits::Limits;

@@ -160,6 +160,11 @@ pub const RECOVERY_RETRY: Duration = Duration::from_millis(200);
 /// Timeout of one query for the leases of a node.
 pub const RECOVERY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Queries of each other server's list of lockers in one lease ([B65]).
+///
+/// [B65]: crate::rules#b65
+pub const CONFIRMATIONS_PER_LEASE: u32 = 8;
+
 /// Shortest configurable lease: there must be room for the margin and some refreshes.
 const LEASE_MIN: Duration = Duration::from_millis(100);
 
@@ -262,6 +267,30 @@ impl Limits {
         let lease = lease.min(self.lease);
         let error = lease.mul_f64(f64::from(2 * CLOCK_RATE_ERROR_PPM) / 1e6);
         lease.saturating_sub(error).saturating_sub(self.scheduling_margin)
+    }
+
+    /// Returns how long another server counts as one with the same list of lockers, from when it was
+    /// queried: half a lease ([B65]).
+    ///
+    /// [B65]: crate::rules#b65
+    pub fn confirmation_period(&self) -> Duration {
+        self.lease / 2
+    }
+
+    /// Returns how long a process must have been up before it counts toward the agreement on a list
+    /// of lockers, unless all servers agree: one and a half leases, and the possible clock error. Its
+    /// earlier process may have been counted, with another list, for half a lease after it ended, and
+    /// leases that were granted until then last for another lease ([B65]).
+    ///
+    /// [B65]: crate::rules#b65
+    pub fn settling_period(&self) -> Duration {
+        let error = self.lease.mul_f64(f64::from(4 * CLOCK_RATE_ERROR_PPM) / 1e6);
+        self.lease + self.lease / 2 + error
+    }
+
+    /// Returns the time between two queries of another server's list of lockers.
+    pub fn confirmation_interval(&self) -> Duration {
+        self.lease / CONFIRMATIONS_PER_LEASE
     }
 
     /// Returns how long a refresh waits for others to be sent with.

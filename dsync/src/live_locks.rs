@@ -15,7 +15,7 @@ use crate::error::LockError;
 use crate::limits::{HELD_LEASES_BYTES_MAX, HELD_LEASES_PER_RESPONSE, Limits};
 use crate::lock::Lock;
 use crate::proto::hold::{AttemptLimit, Hold, HoldConfig, WaitMode};
-use crate::proto::quorum::LockKind;
+use crate::proto::quorum::{ListId, LockKind};
 use crate::proto::resources::Resources;
 use crate::proto::table::HeldLease;
 use crate::proto::token::{Token, TokenClock, TokenStamp};
@@ -26,6 +26,8 @@ pub(crate) struct LocksConfig {
     pub(crate) owner: Arc<str>,
     /// Names of the lockers. A lock's votes are by index into this list.
     pub(crate) lockers: Vec<Arc<str>>,
+    /// Identifies this list.
+    pub(crate) list: ListId,
     pub(crate) limits: Limits,
     pub(crate) wait_mode: WaitMode,
 }
@@ -103,7 +105,7 @@ impl LiveLocks {
         if self.is_closing.load(Ordering::Acquire) {
             return Err(LockError::ShuttingDown);
         }
-        let LocksConfig { owner, lockers, limits, wait_mode } = &self.config;
+        let LocksConfig { owner, lockers, list, limits, wait_mode } = &self.config;
         let LockOrder { resources, kind, source, attempt_limit } = order;
         let now = self.env.now();
         let seed = self.env.seed();
@@ -121,6 +123,7 @@ impl LiveLocks {
             kind,
             owner: Arc::clone(owner),
             source,
+            list: *list,
             id: format!("{:032x}-{number:x}", self.instance_id).into(),
             attempt_limit,
             wait_mode: *wait_mode,

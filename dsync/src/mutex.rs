@@ -186,8 +186,9 @@ impl DRWMutex {
             return Err(LockError::SourceTooLong { bytes: source.len(), max: TEXT_BYTES_MAX });
         }
         let runtime = Handle::try_current().map_err(|_| LockError::NoRuntime)?;
-        let Dsync { env, locks, tasks, counters, .. } = &self.dsync;
+        let Dsync { env, locks, tasks, counters, admission, .. } = &self.dsync;
         let began = env.now();
+        let attempt_limit = admission.wait(attempt_limit).await?;
         let lock = locks.begin(LockOrder { resources, kind, source, attempt_limit })?;
         let status = tasks.acquisition(Arc::clone(&lock), runtime).acquire().await;
         let now = env.now();

@@ -21,6 +21,7 @@ use grid::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::admission::Admission;
 use crate::error::LockerError;
 use crate::live_locks::{LeasePage, LiveLocks};
 use crate::local::{LocalLocker, Overloaded};
@@ -247,6 +248,7 @@ pub(crate) struct HolderParts {
     /// Weak: handlers belong to the manager, and do not keep an instance alive.
     pub(crate) locks: Weak<LiveLocks>,
     pub(crate) locker: Option<LocalLocker>,
+    pub(crate) admission: Arc<Admission>,
 }
 
 impl HolderParts {
@@ -258,16 +260,6 @@ impl HolderParts {
             page.highest_token = page.highest_token.max(locker.highest_token());
         }
         Some(page)
-    }
-}
-
-/// Returns the state of this server's locker.
-// What the agreement on lists knows (`servers_hash`, `sealed_for_ms`, and the list of a server that
-// is no locker) is not set here.
-pub(crate) fn locker_state(holder: &HolderParts) -> LockerStateResponse {
-    match &holder.locker {
-        Some(locker) => locker.state(),
-        None => LockerStateResponse::default(),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::limits::{LEASE, Limits, REFRESHES_PER_BATCH};
 use crate::live_locks::{LockOrder, LocksConfig};
 use crate::locker::Locker;
 use crate::proto::hold::{AttemptLimit, Response, WaitMode};
-use crate::proto::quorum::LockKind;
+use crate::proto::quorum::{ListId, LockKind};
 use crate::proto::resources::Resources;
 use crate::proto::table::{ForceTarget, Granted, RefreshOutcome};
 use crate::proto::token::{Token, TokenStamp};
@@ -118,6 +118,7 @@ impl Process {
         let config = LocksConfig {
             owner: "holder".into(),
             lockers: lockers.iter().map(|name| name.as_str().into()).collect(),
+            list: ListId::default(),
             limits: Limits::default(),
             wait_mode: WaitMode::default(),
         };

@@ -4,9 +4,7 @@ use std::future::{Future, ready};
 
 use grid::{HandlerError, HandlerId, RequestContext, SingleHandler};
 
-use super::{
-    HolderParts, HolderRequest, LockerParts, Operation, Row, at_holder, at_locker, locker_state,
-};
+use super::{HolderParts, HolderRequest, LockerParts, Operation, Row, at_holder, at_locker};
 use crate::error::LockerError;
 use crate::live_locks::LeasePage;
 use crate::locker::{Locker, StampedResponse};
@@ -215,7 +213,7 @@ impl Operation for LockerState {
         _context: RequestContext,
         _query: LockerStateArgs,
     ) -> impl Future<Output = Result<LockerStateResponse, HandlerError>> + Send + 'static {
-        ready(Ok(locker_state(&callee)))
+        ready(Ok(callee.admission.state()))
     }
 
     fn decode_reply(reply: LockerStateResponse) -> Result<LockerStateResponse, String> {

@@ -30,7 +30,7 @@ use grid::time::Instant;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use super::quorum::{LockKind, quorum};
+use super::quorum::{ListId, LockKind, quorum};
 use super::resources::Resources;
 use super::table::{Granted, LockRequest, RefreshOutcome, RefreshRequest, Refusal};
 use super::token::{Token, TokenClock};
@@ -46,9 +46,9 @@ mod locker_state;
 mod refresh;
 mod release;
 mod responses;
-mod tickets;
 #[cfg(test)]
 mod tests;
+mod tickets;
 
 use locker_state::{Family, LockerState, OutstandingRpc, PendingRelease, Vote};
 
@@ -68,6 +68,8 @@ pub struct HoldConfig {
     pub owner: Arc<str>,
     /// Call site in the holder's code, for operators.
     pub source: Arc<str>,
+    /// List of lockers that this server uses.
+    pub list: ListId,
     /// Unique id of this lock, different from that of every other lock ever.
     pub id: Arc<str>,
     /// How long to try.

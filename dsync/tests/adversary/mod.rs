@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dsync::Limits;
-use dsync::proto::hold::{AttemptLimit, Failure, Hold, HoldConfig, Output, Request, Response, RpcId, WaitMode};
-use dsync::proto::quorum::LockKind;
+use dsync::proto::hold::{
+    AttemptLimit, Failure, Hold, HoldConfig, Output, Request, Response, RpcId, WaitMode,
+};
+use dsync::proto::quorum::{ListId, LockKind};
 use dsync::proto::resources::Resources;
 use dsync::proto::table::{ForceTarget, HeldLease, Table, WaitOutcome};
 use dsync::proto::token::{Token, TokenClock, TokenStamp};
@@ -453,6 +455,7 @@ impl World {
             kind,
             owner: client.to_string().into(),
             source: "test".into(),
+            list: ListId::default(),
             id: Arc::clone(&id),
             attempt_limit: AttemptLimit::Timeout(Duration::from_secs(30)),
             wait_mode: self.faults.wait_mode,

@@ -10,7 +10,7 @@ use rand::RngExt;
 use super::locker_state::{Availability, Family, LockerState, Vote};
 use super::{AttemptLimit, AttemptStats, EndReason, Hold, Phase, Request};
 use crate::limits::TOKEN_LAG_MAX;
-use crate::proto::quorum::{ListId, LockKind};
+use crate::proto::quorum::LockKind;
 use crate::proto::table::LockRequest;
 use crate::proto::token::Token;
 
@@ -28,7 +28,7 @@ impl Hold {
             proposed_token: self.tokens.propose(now),
             ticket: self.ticket.clone(),
             supports_leases: true,
-            list: ListId::default(),
+            list: self.config.list,
         };
         self.request = Some(request.clone());
         self.phase = Phase::Voting { until: now + self.config.limits.attempt_timeout };
@@ -90,8 +90,8 @@ impl Hold {
 
     /// Returns whether lockers that grant read locks of one resource only exclude a quorum.
     fn is_excluded_by_plain_lockers(&self) -> bool {
-        let is_unsupported = self.config.kind == LockKind::Read
-            && self.config.resources.iter().take(2).count() > 1;
+        let is_unsupported =
+            self.config.kind == LockKind::Read && self.config.resources.iter().take(2).count() > 1;
         let refuses = |state: &LockerState| {
             state.family == Family::Plain
                 && state.availability.is_response()

@@ -70,10 +70,7 @@ impl Hold {
             if !std::mem::take(&mut state.may_have_granted) {
                 continue;
             }
-            debug_assert!(
-                state.pending_release.is_none(),
-                "no request while a release is pending"
-            );
+            debug_assert!(state.pending_release.is_none(), "no request while a release is pending");
             // A plain locker looks for expired grants once a lease.
             let expires_at = now + limits.lease.saturating_mul(if is_ours { 1 } else { 2 });
             state.pending_release = Some(PendingRelease {

@@ -30,6 +30,7 @@ fn config(lockers: usize, kind: LockKind) -> HoldConfig {
         kind,
         owner: "n1".into(),
         source: "test".into(),
+        list: ListId::default(),
         id: "lock".into(),
         attempt_limit: AttemptLimit::Unlimited,
         wait_mode: WaitMode::Notified,
@@ -397,7 +398,9 @@ fn b53_a_reinstated_vote_counts_only_if_it_was_valid_until_the_response() {
         harness.advance(Limits::default().refresh_interval);
         let votes = harness.hold.lockers.iter_mut();
         let until = harness.now + Duration::from_secs(if is_valid { 2 } else { 1 });
-        votes.take(2).for_each(|state| state.vote = Vote::Granted { until, token: HIGH, wall: HIGH });
+        votes
+            .take(2)
+            .for_each(|state| state.vote = Vote::Granted { until, token: HIGH, wall: HIGH });
         harness.respond(2, is_refresh, HELD);
         // The other two votes were valid when the requests were sent; one response comes later.
         harness.now = harness.now + Duration::from_secs(1);
