@@ -201,6 +201,12 @@ fn actions(hold: &mut Hold) -> String {
                 ("cancel_ticket", Some(locker))
             }
             Output::Send { request: Request::Wait(_), locker, .. } => ("wait", Some(locker)),
+            Output::Send { request: Request::CancelTicket(_), locker, .. } => {
+                ("cancel ticket", Some(locker))
+            }
+            Output::Send { request: Request::PlainUnlock { .. }, .. } => {
+                ("of a MinIO holder", None)
+            }
             Output::Cancel { .. } => ("cancel", None),
         };
         let locker = locker.map(|locker| locker.to_string()).unwrap_or_default();
