@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::error::LockerError;
 use crate::proto::hold::{Request, Response};
-use crate::proto::table::ForceTarget;
+use crate::proto::table::{ForceTarget, RefreshRequest};
 use crate::proto::token::TokenStamp;
+use crate::proto::waiters::QueueReport;
 use crate::wire::LockerListing;
 
 /// Future of a locker's response.
@@ -20,6 +21,8 @@ pub struct StampedResponse {
     pub response: Response,
     /// Token stamp; absent from MinIO lockers.
     pub stamp: Option<TokenStamp>,
+    /// State of the request's ticket in the locker's queues.
+    pub queue: QueueReport,
 }
 
 /// A server that grants locks. [`LocalLocker`](crate::LocalLocker) does so in this process,
@@ -31,6 +34,21 @@ pub trait Locker: Send + Sync + 'static {
     /// Sends a holder's request and waits at most `timeout` for the response. Dropping the future
     /// cancels the request.
     fn call(&self, request: Request, timeout: Duration) -> ResponseFuture<StampedResponse>;
+
+    /// Returns whether refreshes may be sent in batches: not to a locker in this process, nor to one
+    /// that does not know them.
+    fn accepts_batches(&self) -> bool {
+        false
+    }
+
+    /// Refreshes several locks: at most [`REFRESHES_PER_BATCH`](crate::limits::REFRESHES_PER_BATCH),
+    /// with at most [`REFRESH_BATCH_BYTES_MAX`](crate::limits::REFRESH_BATCH_BYTES_MAX) of names.
+    /// The responses have the same order.
+    fn refresh_batch(
+        &self,
+        refreshes: Vec<RefreshRequest>,
+        timeout: Duration,
+    ) -> ResponseFuture<Vec<Result<StampedResponse, LockerError>>>;
 
     /// Lists grants and waiters.
     fn list(&self, timeout: Duration) -> ResponseFuture<LockerListing>;

@@ -21,22 +21,28 @@ use grid::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::admission::Admission;
 use crate::error::LockerError;
 use crate::live_locks::{LeasePage, LiveLocks};
 use crate::local::{LocalLocker, Overloaded};
 use crate::locker::StampedResponse;
 use crate::peers::Peers;
 use crate::proto::hold::{Request, Response};
-use crate::proto::table::Refusal;
+use crate::proto::quorum::ListId;
+use crate::proto::table::{RefreshRequest, Refusal};
 use crate::proto::token::TokenStamp;
+use crate::proto::waiters::QueueReport;
 use crate::quorum_check::QuorumCheck;
-use crate::wire::{HeldLeasesResponse, LockArgs, LockResponse, LockerListing};
+use crate::wire::{
+    CODE_EPOCH_DIFFERS, HeldLeasesResponse, LockArgs, LockResponse, LockerListing,
+    LockerStateResponse, RefreshBatchResponse,
+};
 
 mod rows;
 
 pub(crate) use rows::{
-    ForceUnlock, HeldLeases, List, Lock, OPERATIONS, ReadLock, ReadUnlock, Refresh, Revoked,
-    Unlock, Wait,
+    CancelTicket, ForceUnlock, HeldLeases, List, Lock, OPERATIONS, ReadLock, ReadUnlock, Refresh,
+    RefreshBatch, Revoked, Unlock, Wait,
 };
 
 /// One operation, at its caller and at its callee.
@@ -95,6 +101,8 @@ impl Reply for LockResponse {
 
 impl Reply for LockerListing {}
 impl Reply for HeldLeasesResponse {}
+impl Reply for LockerStateResponse {}
+impl Reply for RefreshBatchResponse {}
 impl Reply for () {}
 
 /// An operation of a locker on one lock, at the request of its holder.
@@ -130,7 +138,6 @@ impl<O: HolderRequest> Operation for O {
     }
 
     fn decode(args: &LockArgs) -> Result<Request, String> {
-        args.check_texts()?;
         O::decode(args)
     }
 
@@ -140,23 +147,23 @@ impl<O: HolderRequest> Operation for O {
         request: Request,
     ) -> Result<LockResponse, HandlerError> {
         let is_lock = matches!(request, Request::Lock(_));
-        if let Request::Lock(request) = &request
-            && let Err(text) = callee.quorum_check.check(context.caller(), request)
-        {
+        if let Err(text) = callee.check(&context, &request) {
             return Ok(LockResponse::invalid(text));
         }
         Ok(match callee.locker.serve(request).await {
-            Ok(stamped) => LockResponse::of(stamped.response, stamped.stamp.unwrap_or_default()),
-            Err(Overloaded) if is_lock => {
-                LockResponse::of(Response::Lock(Err(Refusal::Full)), TokenStamp::default())
-            }
+            Ok(stamped) => callee.encode(stamped),
+            Err(Overloaded) if is_lock => LockResponse::of(
+                Response::Lock(Err(Refusal::Full)),
+                TokenStamp::default(),
+                QueueReport::default(),
+            ),
             Err(Overloaded) => LockResponse::invalid("overloaded".to_owned()),
         })
     }
 
     fn decode_reply(reply: LockResponse) -> Result<StampedResponse, String> {
-        let stamp = reply.stamp();
-        Ok(StampedResponse { response: O::decode_reply(&reply)?, stamp })
+        let (stamp, queue) = (reply.stamp(), reply.queue());
+        Ok(StampedResponse { response: O::decode_reply(&reply)?, stamp, queue })
     }
 }
 
@@ -170,12 +177,78 @@ pub(crate) struct LockerParts {
     pub(crate) notifier: HolderNotifier,
 }
 
+impl LockerParts {
+    /// Checks that the caller counts as many lockers as this server. Requests that only end or
+    /// shorten something run in any case.
+    ///
+    /// # Errors
+    ///
+    /// Message for the caller.
+    fn check(&self, context: &RequestContext, request: &Request) -> Result<(), String> {
+        match request {
+            Request::Lock(request) | Request::Wait(request) => {
+                self.quorum_check.check(context.caller(), request)
+            }
+            Request::Refresh(refresh) => self.check_refresh(context, refresh),
+            Request::Unlock { .. } | Request::PlainUnlock { .. } | Request::CancelTicket(_) => {
+                Ok(())
+            }
+        }
+    }
+
+    fn check_refresh(
+        &self,
+        context: &RequestContext,
+        refresh: &RefreshRequest,
+    ) -> Result<(), String> {
+        match &refresh.claim {
+            Some(claim) => self.quorum_check.check(context.caller(), &claim.request),
+            None => Ok(()),
+        }
+    }
+
+    fn encode(&self, stamped: StampedResponse) -> LockResponse {
+        let StampedResponse { response, stamp, queue } = stamped;
+        let mut reply = LockResponse::of(response, stamp.unwrap_or_default(), queue);
+        if reply.code == CODE_EPOCH_DIFFERS {
+            let ListId { epoch, hash } = self.locker.list_id();
+            (reply.epoch, reply.list_hash) = (epoch, hash);
+        }
+        reply
+    }
+
+    /// Refreshes locks in one critical section.
+    fn refresh_batch(
+        &self,
+        context: &RequestContext,
+        refreshes: Vec<RefreshRequest>,
+    ) -> Vec<LockResponse> {
+        let checked: Vec<Result<(), String>> =
+            refreshes.iter().map(|refresh| self.check_refresh(context, refresh)).collect();
+        let mut checks = checked.iter();
+        let valid = refreshes.into_iter().filter(|_| checks.next().is_some_and(Result::is_ok));
+        let mut refreshed = match self.locker.refresh_all(&valid.collect::<Vec<_>>()) {
+            Ok(refreshed) => refreshed.into_iter(),
+            Err(Overloaded) => Vec::new().into_iter(),
+        };
+        let responses = checked.into_iter().map(|check| match check {
+            Err(text) => LockResponse::invalid(text),
+            Ok(()) => match refreshed.next() {
+                Some(stamped) => self.encode(stamped),
+                None => LockResponse::invalid("overloaded".to_owned()),
+            },
+        });
+        responses.collect()
+    }
+}
+
 /// The parts of a server that handle operations on the locks that it holds.
 #[derive(Clone)]
 pub(crate) struct HolderParts {
     /// Weak: handlers belong to the manager, and do not keep an instance alive.
     pub(crate) locks: Weak<LiveLocks>,
     pub(crate) locker: Option<LocalLocker>,
+    pub(crate) admission: Arc<Admission>,
 }
 
 impl HolderParts {
@@ -238,11 +311,27 @@ pub(crate) fn call<O: Operation>(
     request: &O::Request,
     timeout: Duration,
 ) -> impl Future<Output = Result<O::Outcome, LockerError>> + Send + use<O> {
+    call_newer::<O, _>(connection, request, timeout, || {})
+}
+
+/// As [`call`]. Runs `on_unknown` if the remote does not know the operation, as an earlier release
+/// does not.
+pub(crate) fn call_newer<O: Operation, F: FnOnce() + Send>(
+    connection: &Connection,
+    request: &O::Request,
+    timeout: Duration,
+    on_unknown: F,
+) -> impl Future<Output = Result<O::Outcome, LockerError>> + Send + use<O, F> {
     const { assert!(rows::is_listed(O::HANDLER.id()), "a row of OPERATIONS is missing") };
     let (connection, args) = (connection.clone(), O::encode(request));
     async move {
         let options = CallOptions::default().timeout(timeout);
-        let reply = O::HANDLER.call_with(&connection, &args, options).await.map_err(failed)?;
+        let reply = O::HANDLER.call_with(&connection, &args, options).await.map_err(|error| {
+            if matches!(error, TypedCallError::Call(CallError::UnknownHandler { .. })) {
+                on_unknown();
+            }
+            failed(error)
+        })?;
         O::decode_reply(reply).map_err(|message| LockerError { may_have_run: true, message })
     }
 }

@@ -39,7 +39,7 @@ const RESPONSE: &[u8] = b"\x82\xa4Code\x01\xa3Err\xa5taken";
 fn arguments_and_responses_without_extension_keys_match_minio_byte_for_byte() {
     let lock = LockArgs {
         uid: "u1".to_owned(),
-        resources: Some(vec!["a".to_owned(), "b/c".to_owned()]),
+        resources: vec!["a".to_owned(), "b/c".to_owned()],
         owner: "n".to_owned(),
         source: "s".to_owned(),
         quorum: Some(3),
@@ -56,7 +56,8 @@ fn arguments_and_responses_without_extension_keys_match_minio_byte_for_byte() {
 fn keys_that_minio_omits_or_sets_to_nil_are_accepted() {
     let unlock = b"\x85\xa3UID\xa2u1\xa9Resources\xc0\xa5Owner\xa0\xa6Source\xa0\xa6Quorum\xc0";
     assert_eq!(decode::<LockArgs>(unlock), args("u1"));
-    assert_eq!(encode(&args("u1")), unlock, "the same in the other direction");
+    let sent = b"\x85\xa3UID\xa2u1\xa9Resources\x90\xa5Owner\xa0\xa6Source\xa0\xa6Quorum\xc0";
+    assert_eq!(encode(&args("u1")), sent, "an array in the other direction");
     assert_eq!(decode::<LockArgs>(b"\x81\xa3UID\xa2u1"), args("u1"));
     assert_eq!(decode::<LockArgs>(b"\x80"), LockArgs::default());
     assert_eq!(decode::<LockResponse>(b"\x80"), LockResponse::default());
@@ -93,28 +94,33 @@ proptest! {
     #[test]
     fn arguments_round_trip(
         (uid, owner, source, waiter) in (text(), text(), text(), text()),
-        resources in option::of(collection::vec(text(), 0..20)),
+        resources in collection::vec(text(), 0..20),
         quorum in option::of(any::<i64>()),
         (leased, write, is_valid) in any::<(bool, bool, bool)>(),
         (token, proposed_token, ticket_time) in (number(), number(), number()),
+        (epoch, list_hash) in (number(), number()),
     ) {
         let [token, proposed_token, ticket_time] =
             [token, proposed_token, ticket_time].map(Token::new);
         let args = LockArgs {
             uid, resources, owner, source, quorum, leased, write, token, proposed_token,
-            ticket_time, waiter, is_valid,
+            ticket_time, waiter, is_valid, epoch, list_hash,
         };
         prop_assert_eq!(decode::<LockArgs>(&encode(&args)), args);
     }
 
     #[test]
     fn responses_round_trip(
-        (code, error, reinstated) in (any::<u8>(), text(), any::<bool>()),
+        (code, error, reinstated, is_queued) in (any::<u8>(), text(), any::<bool>(), any::<bool>()),
         (token, highest_token, wall, lease_ms) in (number(), number(), number(), number()),
+        (last_ticket, epoch, list_hash) in (number(), number(), number()),
     ) {
-        let [token, highest_token, wall] = [token, highest_token, wall].map(Token::new);
-        let response =
-            LockResponse { code, error, token, highest_token, wall, lease_ms, reinstated };
+        let [token, highest_token, wall, last_ticket] =
+            [token, highest_token, wall, last_ticket].map(Token::new);
+        let response = LockResponse {
+            code, error, token, highest_token, wall, lease_ms, reinstated, is_queued, last_ticket,
+            epoch, list_hash,
+        };
         prop_assert_eq!(decode::<LockResponse>(&encode(&response)), response);
     }
 
@@ -149,7 +155,7 @@ async fn code(cluster: &Cluster, handler: u8, args: &LockArgs) -> u8 {
 }
 
 fn lock_of(uid: &str, resource: &str) -> LockArgs {
-    let resources = Some(vec![resource.to_owned()]);
+    let resources = vec![resource.to_owned()];
     LockArgs { resources, owner: "old".to_owned(), ..args(uid) }
 }
 
@@ -162,7 +168,7 @@ async fn invalid_arguments_are_refused_with_the_reason() {
         (args("u"), "at least one resource"),
         (lock_of("u", ""), "must not be empty"),
         (lock_of("u", &long), "2048 bytes, not 3000"),
-        (LockArgs { resources: Some(many), ..args("u") }, "1000 resources, not 1001"),
+        (LockArgs { resources: many, ..args("u") }, "1000 resources, not 1001"),
         (lock_of("", "a"), "needs a UID"),
         (lock_of(&long, "a"), "1024 bytes"),
         (LockArgs { owner: long.clone(), ..lock_of("u", "a") }, "1024 bytes"),
@@ -191,7 +197,7 @@ async fn undecodable_payloads_fail_only_their_own_call() {
     let cluster = Cluster::start(2, &Limits::default()).await;
     let garbage: [&[u8]; 6] =
         [b"", b"\xc1", b"\x85\xa3UID", b"garbage", b"\x81\xa3UID\x05", b"\xdf\xff\xff\xff\xff"];
-    for handler in [LOCK, 2, UNLOCK, 4, REFRESH, FORCE_UNLOCK, 128, WAIT, 130, 131] {
+    for handler in [LOCK, 2, UNLOCK, 4, REFRESH, FORCE_UNLOCK, 128, WAIT, 130, 131, 134, 135, 136] {
         for payload in garbage {
             let response = call(&cluster, handler, payload.to_vec()).await;
             // A map with a key that the handler does not know is still a map.
@@ -217,10 +223,80 @@ async fn a_minio_holder_locks_refreshes_and_unlocks() {
     assert_eq!(code(&cluster, UNLOCK, &args("u1")).await, wire::CODE_OK);
     drop(cluster.mutex(0, "a").lock(LockOptions::default()).await.expect("it is free"));
     assert_eq!(code(&cluster, LOCK, &lock_of("u3", "b")).await, wire::CODE_OK);
-    let forced = LockArgs { resources: Some(vec!["b".to_owned()]), ..args("") };
+    let forced = LockArgs { resources: vec!["b".to_owned()], ..args("") };
     assert_eq!(code(&cluster, FORCE_UNLOCK, &forced).await, wire::CODE_OK);
     assert_eq!(code(&cluster, REFRESH, &args("u3")).await, wire::CODE_NOT_FOUND, "at once");
     assert_eq!(code(&cluster, LOCK, &lock_of("u4", "b")).await, wire::CODE_OK);
+}
+
+const LOCKER_STATE: u8 = 134;
+const REFRESH_BATCH: u8 = 135;
+const CANCEL_TICKET: u8 = 136;
+
+fn leased(uid: &str, resource: &str) -> LockArgs {
+    LockArgs { leased: true, write: true, quorum: Some(2), ..lock_of(uid, resource) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b58_responses_report_the_place_of_a_ticket_and_a_cancellation_ends_it() {
+    let cluster = Cluster::start(2, &Limits::default()).await;
+    assert_eq!(code(&cluster, LOCK, &leased("1", "a")).await, wire::CODE_OK);
+    let ticket_time = Token::new(1_000);
+    let waiter = LockArgs { waiter: "w".to_owned(), ticket_time, ..leased("2", "a") };
+    let queued = |response: LockResponse| (response.code, response.is_queued, response.last_ticket);
+    let refused = call(&cluster, LOCK, encode(&waiter)).await.expect("a response");
+    assert_eq!(queued(refused), (wire::CODE_CONFLICT, true, ticket_time));
+    let unlock = LockArgs { write: true, ..waiter.clone() };
+    let kept = call(&cluster, UNLOCK, encode(&unlock)).await.expect("a response");
+    assert_eq!(queued(kept), (wire::CODE_OK, true, ticket_time));
+    assert_eq!(
+        code(&cluster, UNLOCK, &LockArgs { leased: true, ..args("1") }).await,
+        wire::CODE_OK
+    );
+    let passed = call(&cluster, LOCK, encode(&leased("3", "a"))).await.expect("a response");
+    assert_eq!(passed.code, wire::CODE_CONFLICT);
+    assert!(passed.error.contains("older waiter"), "{}", passed.error);
+    let cancel = LockArgs { leased: true, waiter: "w".to_owned(), ticket_time, ..args("") };
+    let cancelled = call(&cluster, CANCEL_TICKET, encode(&cancel)).await.expect("a response");
+    assert_eq!(queued(cancelled), (wire::CODE_OK, false, ticket_time));
+    assert_eq!(code(&cluster, LOCK, &leased("4", "a")).await, wire::CODE_OK);
+    assert_eq!(code(&cluster, CANCEL_TICKET, &args("")).await, wire::CODE_ERROR, "no ticket");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b52_a_batch_refreshes_each_of_its_locks_and_is_bounded() {
+    let cluster = Cluster::start(2, &Limits::default()).await;
+    for uid in ["1", "2"] {
+        assert_eq!(code(&cluster, LOCK, &leased(uid, uid)).await, wire::CODE_OK);
+    }
+    let connection = cluster.servers[1].manager.connection(&cluster.urls[0]).expect("configured");
+    let batch = async |refreshes: Vec<LockArgs>| {
+        let args = wire::RefreshBatchArgs { refreshes };
+        let request = connection.request(HandlerId::new(REFRESH_BATCH), encode(&args));
+        let response = request.timeout(TIMEOUT).await.map_err(|error| error.to_string())?;
+        let responses = decode::<wire::RefreshBatchResponse>(&response).responses;
+        Ok::<_, String>(responses.into_iter().map(|one| one.code).collect::<Vec<_>>())
+    };
+    let wrong = LockArgs { quorum: Some(1), ..leased("1", "1") };
+    let refreshes = vec![leased("2", "2"), args("unknown"), wrong, leased("1", "1")];
+    let codes = batch(refreshes).await;
+    let expected = [wire::CODE_OK, wire::CODE_NOT_FOUND, wire::CODE_ERROR, wire::CODE_OK];
+    assert_eq!(codes, Ok(expected.to_vec()), "in order; one holder counts other lockers");
+    let max = dsync::limits::REFRESHES_PER_BATCH;
+    assert_eq!(batch(vec![args("unknown"); max]).await.map(|codes| codes.len()), Ok(max));
+    let error = batch(vec![args("unknown"); max + 1]).await.expect_err("one too many");
+    assert!(error.contains("256 refreshes"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b53_a_server_reports_the_state_of_its_locker() {
+    let cluster = Cluster::start(2, &Limits::default()).await;
+    let connection = cluster.servers[1].manager.connection(&cluster.urls[0]).expect("configured");
+    connection.wait_connected().await.expect("both are up");
+    let query = encode(&wire::LockerStateArgs::default());
+    let request = connection.request(HandlerId::new(LOCKER_STATE), query).timeout(TIMEOUT);
+    let state: wire::LockerStateResponse = decode(&request.await.expect("a response"));
+    assert!(state.is_locker && state.is_gate_open && state.highest_token > Token::default());
 }
 
 // ---- MinIO lockers ----
@@ -274,6 +350,7 @@ async fn b55_minio_lockers_are_polled_and_their_responses_suffice_for_a_lock() {
         tokio::spawn(manager.clone().serve(listener));
     }
     dsync.start();
+    dsync.open();
     for url in &urls[1..] {
         let connection = managers[0].connection(url).expect("configured");
         connection.wait_connected().await.expect("it is up");

@@ -1,6 +1,6 @@
 //! Lock requests like those of an application.
 
-use dsync::proto::quorum::LockKind;
+use dsync::proto::quorum::{ListId, LockKind};
 use dsync::proto::resources::Resources;
 use dsync::proto::table::LockRequest;
 use dsync::proto::token::Token;
@@ -18,6 +18,7 @@ pub(crate) fn lock_requests(label: &str, count: usize) -> Vec<LockRequest> {
         proposed_token: Token::default(),
         ticket: None,
         supports_leases: true,
+        list: ListId::default(),
     };
     (0..count).map(request).collect()
 }

@@ -5,18 +5,19 @@ use std::future::{Future, ready};
 use grid::{HandlerError, HandlerId, RequestContext, SingleHandler};
 
 use super::{HolderParts, HolderRequest, LockerParts, Operation, Row, at_holder, at_locker};
+use crate::error::LockerError;
 use crate::live_locks::LeasePage;
-use crate::locker::Locker;
+use crate::locker::{Locker, StampedResponse};
 use crate::proto::hold::{Request, Response};
 use crate::proto::quorum::LockKind;
-use crate::proto::table::ForceTarget;
+use crate::proto::table::{ForceTarget, RefreshRequest};
 use crate::wire::{
     self, HeldLeasesArgs, HeldLeasesResponse, ListArgs, LockArgs, LockResponse, LockerListing,
-    RevokedArgs,
+    LockerStateArgs, LockerStateResponse, RefreshBatchArgs, RefreshBatchResponse, RevokedArgs,
 };
 
 /// All operations.
-pub(crate) const OPERATIONS: [Row; 10] = [
+pub(crate) const OPERATIONS: [Row; 13] = [
     at_locker::<Lock>(),
     at_locker::<ReadLock>(),
     at_locker::<Unlock>(),
@@ -27,6 +28,9 @@ pub(crate) const OPERATIONS: [Row; 10] = [
     at_locker::<List>(),
     at_holder::<HeldLeases>(),
     at_holder::<Revoked>(),
+    at_holder::<LockerState>(),
+    at_locker::<RefreshBatch>(),
+    at_locker::<CancelTicket>(),
 ];
 
 /// Returns whether an operation has a row.
@@ -78,7 +82,7 @@ impl HolderRequest for Unlock {
     const HANDLER: SingleHandler<LockArgs, LockResponse> = wire::UNLOCK;
 
     fn decode(args: &LockArgs) -> Result<Request, String> {
-        Ok(args.to_unlock(LockKind::Write))
+        args.to_unlock(LockKind::Write)
     }
 
     fn decode_reply(reply: &LockResponse) -> Result<Response, String> {
@@ -93,7 +97,7 @@ impl HolderRequest for ReadUnlock {
     const HANDLER: SingleHandler<LockArgs, LockResponse> = wire::READ_UNLOCK;
 
     fn decode(args: &LockArgs) -> Result<Request, String> {
-        Ok(args.to_unlock(LockKind::Read))
+        args.to_unlock(LockKind::Read)
     }
 
     fn decode_reply(reply: &LockResponse) -> Result<Response, String> {
@@ -128,6 +132,92 @@ impl HolderRequest for Wait {
 
     fn decode_reply(reply: &LockResponse) -> Result<Response, String> {
         reply.to_wait_response()
+    }
+}
+
+/// Removes a ticket from the queues of a locker: its lock is held or abandoned.
+pub(crate) struct CancelTicket;
+
+impl HolderRequest for CancelTicket {
+    const HANDLER: SingleHandler<LockArgs, LockResponse> = wire::CANCEL_TICKET;
+
+    fn decode(args: &LockArgs) -> Result<Request, String> {
+        args.to_cancel_ticket()
+    }
+
+    fn decode_reply(reply: &LockResponse) -> Result<Response, String> {
+        reply.to_unlock_response()
+    }
+}
+
+/// Extends several locks by another lease.
+pub(crate) struct RefreshBatch;
+
+impl Operation for RefreshBatch {
+    const HANDLER: SingleHandler<RefreshBatchArgs, RefreshBatchResponse> = wire::REFRESH_BATCH;
+    type Args = RefreshBatchArgs;
+    type Reply = RefreshBatchResponse;
+    type Request = Vec<RefreshRequest>;
+    type Outcome = Vec<Result<StampedResponse, LockerError>>;
+    type Callee = LockerParts;
+
+    fn encode(refreshes: &Vec<RefreshRequest>) -> RefreshBatchArgs {
+        RefreshBatchArgs { refreshes: refreshes.iter().map(LockArgs::refresh).collect() }
+    }
+
+    fn decode(args: &RefreshBatchArgs) -> Result<Vec<RefreshRequest>, String> {
+        args.to_refreshes()
+    }
+
+    fn handle(
+        callee: LockerParts,
+        context: RequestContext,
+        refreshes: Vec<RefreshRequest>,
+    ) -> impl Future<Output = Result<RefreshBatchResponse, HandlerError>> + Send + 'static {
+        let responses = callee.refresh_batch(&context, refreshes);
+        ready(Ok(RefreshBatchResponse { responses }))
+    }
+
+    fn decode_reply(reply: RefreshBatchResponse) -> Result<Self::Outcome, String> {
+        let decode = |reply: LockResponse| match reply.to_refresh_response() {
+            Ok(response) => {
+                Ok(StampedResponse { response, stamp: reply.stamp(), queue: reply.queue() })
+            }
+            Err(message) => Err(LockerError { may_have_run: true, message }),
+        };
+        Ok(reply.responses.into_iter().map(decode).collect())
+    }
+}
+
+/// Queries a server for the list of lockers that it knows, and for the state of its locker.
+pub(crate) struct LockerState;
+
+impl Operation for LockerState {
+    const HANDLER: SingleHandler<LockerStateArgs, LockerStateResponse> = wire::LOCKER_STATE;
+    type Args = LockerStateArgs;
+    type Reply = LockerStateResponse;
+    type Request = LockerStateArgs;
+    type Outcome = LockerStateResponse;
+    type Callee = HolderParts;
+
+    fn encode(query: &LockerStateArgs) -> LockerStateArgs {
+        query.clone()
+    }
+
+    fn decode(args: &LockerStateArgs) -> Result<LockerStateArgs, String> {
+        Ok(args.clone())
+    }
+
+    fn handle(
+        callee: HolderParts,
+        _context: RequestContext,
+        _query: LockerStateArgs,
+    ) -> impl Future<Output = Result<LockerStateResponse, HandlerError>> + Send + 'static {
+        ready(Ok(callee.admission.state()))
+    }
+
+    fn decode_reply(reply: LockerStateResponse) -> Result<LockerStateResponse, String> {
+        Ok(reply)
     }
 }
 

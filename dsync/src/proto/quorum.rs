@@ -14,6 +14,22 @@ pub enum LockKind {
     Write,
 }
 
+/// Identifies a list of lockers, so that a holder and a locker notice that theirs differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct ListId {
+    /// Its position in the order of all lists of the cluster.
+    pub epoch: u64,
+    /// Hash of the list; 0 if there is none.
+    pub hash: u64,
+}
+
+impl ListId {
+    /// Returns whether both are lists, and not the same one. A MinIO holder states no list.
+    pub fn differs_from(self, other: Self) -> bool {
+        self.hash != 0 && other.hash != 0 && self != other
+    }
+}
+
 impl LockKind {
     /// Returns whether two locks of one resource exclude each other.
     pub fn excludes(self, other: Self) -> bool {

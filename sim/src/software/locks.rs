@@ -8,7 +8,7 @@ use std::time::Duration;
 use dsync::locker::ResponseFuture;
 use dsync::{
     DRWMutex, Dsync, ForceTarget, GrantInfo, Guard, Limits, LockError, LockOptions, Locker,
-    LockerError, Stats, WaiterInfo,
+    LockerError, Stats, Token, WaiterInfo,
 };
 use grid::Env;
 use grid::sync::Mutex;
@@ -49,6 +49,7 @@ impl Software for DsyncSoftware {
             .env(env.clone())
             .build()?;
         dsync.start();
+        dsync.open();
         host.locks.set(Arc::new(DsyncClient(dsync)));
         if !self.0.flags.is_empty() {
             let lockers = flags.lockers.clone();
@@ -187,7 +188,7 @@ const FORCE_TIMEOUT: Duration = Duration::from_secs(2);
 
 fn failure_of(error: LockError) -> LockFailure {
     match error {
-        LockError::TimedOut { .. } => LockFailure::TimedOut,
+        LockError::TimedOut { .. } | LockError::NotAcquired { .. } => LockFailure::TimedOut,
         LockError::Lost(_) => LockFailure::Lost,
         LockError::ShuttingDown => LockFailure::ShuttingDown,
         error => LockFailure::NotAttempted { text: error.to_string() },
@@ -203,7 +204,7 @@ struct DsyncLock {
 
 impl DsyncLock {
     fn new(guard: Guard) -> Arc<Self> {
-        let (token, id) = (guard.token().get(), guard.uid().to_owned());
+        let (token, id) = (guard.token().map_or(0, Token::get), guard.uid().to_owned());
         Arc::new(Self { guard: Mutex::new(Some(guard)), token, id })
     }
 
@@ -244,7 +245,12 @@ impl HeldLock for DsyncLock {
 
     fn unlock(&self) -> BoxFuture<()> {
         match self.take() {
-            Some(guard) => Box::pin(guard.unlock()),
+            Some(guard) => {
+                let unlocking = guard.unlock();
+                Box::pin(async move {
+                    unlocking.await;
+                })
+            }
             None => Box::pin(std::future::ready(())),
         }
     }
