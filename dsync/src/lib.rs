@@ -87,6 +87,8 @@ pub mod proto;
 #[doc = include_str!("../RULES.md")]
 pub mod rules {}
 pub mod stats;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod wire;
 
 mod admission;

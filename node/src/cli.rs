@@ -16,7 +16,7 @@ pub(crate) use self::iam::{
     UserCommand,
 };
 #[cfg(unix)]
-pub(crate) use self::lock::LockArgs;
+pub(crate) use self::lock::{ExecArgs, LockArgs};
 pub(crate) use self::lock::LocksArgs;
 pub(crate) use self::metrics::MetricsArgs;
 
@@ -61,6 +61,13 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     #[cfg(unix)]
     Lock(LockArgs),
+    #[cfg(unix)]
+    #[command(name = "__exec", hide = true)]
+    LockExec(ExecArgs),
+    /// Watches over the command of `gridwire lock`. Not for users.
+    #[cfg(unix)]
+    #[command(name = "__watch", hide = true)]
+    LockWatch,
     Locks(LocksArgs),
     Metrics(MetricsArgs),
     Iam(IamArgs),
@@ -77,7 +84,7 @@ impl Command {
                 "error"
             }
             #[cfg(unix)]
-            Self::Lock(_) => "error",
+            Self::Lock(_) | Self::LockExec(_) | Self::LockWatch => "error",
             // The demo kills a server on purpose: warnings about it are expected.
             Self::Demo(_) => "error",
         }
@@ -325,11 +332,15 @@ impl BenchArgs {
 }
 
 fn timeout(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Err("must be more than zero".to_owned()),
-        Ok(duration) => Ok(duration),
-        Err(error) => Err(format!("{error}; use a duration such as 500ms, 10s or 2m")),
+    match timeout_or_zero(text)? {
+        Duration::ZERO => Err("must be more than zero".to_owned()),
+        duration => Ok(duration),
     }
+}
+
+fn timeout_or_zero(text: &str) -> Result<Duration, String> {
+    let invalid = |error| format!("{error}; use a duration such as 500ms, 10s or 2m");
+    humantime::parse_duration(text).map_err(invalid)
 }
 
 #[cfg(test)]
@@ -349,6 +360,9 @@ mod tests {
         assert_eq!(timeout("2m"), Ok(Duration::from_secs(120)));
         for invalid in ["", "5", "0s", "-1s", "fast"] {
             timeout(invalid).expect_err(invalid);
+        }
+        for zero in ["0", "0s"] {
+            assert_eq!(timeout_or_zero(zero), Ok(Duration::ZERO));
         }
     }
 }

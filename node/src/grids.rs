@@ -87,10 +87,19 @@ impl Grids {
         self.main.stats().into_iter().filter(is_peer).collect()
     }
 
-    /// Shuts down the main grid, the locks, and the lock grid, in this order: calls on the main
-    /// grid may hold locks, and releasing them needs the lock grid.
+    /// Shuts down everything, in order.
     pub(crate) async fn shutdown(&self, grace: Duration) {
+        self.shutdown_main(grace).await;
+        self.shutdown_locks(grace).await;
+    }
+
+    /// Shuts down the main grid. To be done first: calls on it may hold locks.
+    pub(crate) async fn shutdown_main(&self, grace: Duration) {
         self.main.shutdown(grace).await;
+    }
+
+    /// Shuts down the locks, and the lock grid, which their release needs.
+    pub(crate) async fn shutdown_locks(&self, grace: Duration) {
         self.dsync.shutdown(grace).await;
         self.locks.shutdown(grace).await;
     }

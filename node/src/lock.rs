@@ -1,22 +1,41 @@
 //! `gridwire lock`: runs a command while a lock is held.
 //!
 //! `lock_service` has the protocol with the server. `hold` is this end of the held lock, `validity`
-//! how long it may be considered held, `command` the command. This file runs them in order, and
-//! maps the result to exit codes.
+//! how long it may be considered held, `deadlines` when the command must end, `command` the
+//! command. This file runs them in order, and maps the result to exit codes.
+//!
+//! The command must not outlive the lock, whichever process dies or is stopped:
+//!
+//! ```text
+//!   gridwire lock ──── confirmations ────► watchdog (`watch`), leads the process group
+//!     │ holds the lock, and ends the         │ ends the group when the confirmations end
+//!     │ command when it is lost              ▼
+//!     └── starts ──► `exec` ── becomes ──► the command, in the watchdog's process group
+//!                      └ gets SIGTERM from the kernel when the tool dies
+//! ```
+//!
+//! If the tool dies or is stopped, the server keeps the lock until the end of the validity that it
+//! last confirmed, which the watchdog knows too.
 
 mod command;
+mod deadlines;
+mod exec;
 mod hold;
 mod validity;
+mod watch;
+mod watchdog;
 
-use std::ffi::{OsStr, OsString};
 use std::io;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use tokio::time::Instant;
 
 use self::command::{RunningCommand, SignalTarget, SpawnError, exit_code};
-use self::hold::{HoldError, LockHold, LossCause};
-use crate::cli::LockArgs;
+pub(crate) use self::exec::ExecError;
+use self::hold::{HoldError, LockHold, LossCause, ReleaseWait};
+use self::watchdog::{Watchdog, WatchdogError};
+use crate::cli::{ExecArgs, LockArgs};
 use crate::client::{Client, ClientError};
 use crate::lock_service::wire::{HoldRequest, Refusal};
 use crate::signals::ForwardedSignals;
@@ -26,6 +45,9 @@ const UNAVAILABLE: u8 = 69;
 
 /// Exit code if the lock was lost: EX_TEMPFAIL of sysexits.h, "try again".
 const LOST: u8 = 75;
+
+/// Variable with the fencing token; not set without one, so that no command mistakes it for one.
+const TOKEN_VARIABLE: &str = "GRIDWIRE_LOCK_TOKEN";
 
 /// Offset of the exit code of a command that a signal terminated, as in shells.
 const SIGNAL_OFFSET: u8 = 128;
@@ -41,6 +63,12 @@ pub(crate) enum LockFailure {
     Cancelled(Signal),
     #[error(transparent)]
     Spawn(#[from] SpawnError),
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    #[error(transparent)]
+    Watchdog(#[from] WatchdogError),
+    #[error("cannot watch: {0}")]
+    Watch(io::Error),
     #[error("{} is no longer locked, and the command was terminated: {lost}", list(.resources))]
     Lost { resources: Vec<String>, lost: LossCause },
     #[error("cannot wait for signals: {0}")]
@@ -54,6 +82,7 @@ impl LockFailure {
         match self {
             Self::Client(error) if error.exit_code() == 2 => 2,
             Self::Client(_) | Self::Signals(_) | Self::Wait(_) => UNAVAILABLE,
+            Self::Watchdog(_) | Self::Watch(_) => UNAVAILABLE,
             Self::NotHeld { error, conflict_exit_code, .. } => match error {
                 HoldError::Refused { reason: Refusal::TimedOut, .. } => *conflict_exit_code,
                 HoldError::Refused { reason: Refusal::Invalid, .. } => 2,
@@ -64,6 +93,7 @@ impl LockFailure {
                 SIGNAL_OFFSET.saturating_add(u8::try_from(signal.as_raw()).unwrap_or(u8::MAX))
             }
             Self::Spawn(error) => error.exit_code(),
+            Self::Exec(error) => error.exit_code(),
             Self::Lost { .. } => LOST,
         }
     }
@@ -102,9 +132,10 @@ async fn lock_and_run(
     let request = HoldRequest {
         resources: arguments.resources.clone(),
         read: arguments.read,
-        timeout_ms: milliseconds(arguments.timeout),
+        timeout_ms: milliseconds(arguments.wait_max()),
         source: source(arguments),
     };
+    let mut watchdog = Watchdog::start().await?;
     let held = tokio::select! {
         biased;
         signal = signals.next() => return Err(LockFailure::Cancelled(signal)),
@@ -115,32 +146,50 @@ async fn lock_and_run(
         error,
         conflict_exit_code: arguments.conflict_exit_code,
     })?;
-    let ended = match start(arguments, &hold) {
-        Ok(running) => supervise(&mut hold, running, signals).await?,
-        Err(error) => CommandEnd::NotStarted(error),
+    let ended = match start(arguments, &hold, &watchdog) {
+        Ok(running) => supervise(&mut hold, running, &mut watchdog, signals).await,
+        Err(failure) => Err(failure),
     };
-    match ended {
-        CommandEnd::LockLost(lost) => Err(LockFailure::Lost { resources: request.resources, lost }),
-        CommandEnd::Exited(code) => {
-            hold.release().await;
-            Ok(code)
-        }
-        CommandEnd::NotStarted(error) => {
-            hold.release().await;
-            Err(error.into())
+    watchdog.end().await;
+    // The command has ended, or was never started. A server that still holds the lock, because it
+    // has only reported the loss, waits for that.
+    let waits = match &ended {
+        Ok(CommandEnd::LockLost(_)) => ReleaseWait::Short,
+        Ok(CommandEnd::Exited(_)) | Err(_) => ReleaseWait::Long,
+    };
+    hold.release(waits).await;
+    match ended? {
+        CommandEnd::Exited(code) => Ok(code),
+        CommandEnd::LockLost(lost) => {
+            Err(LockFailure::Lost { resources: request.resources, lost })
         }
     }
 }
 
-fn start(arguments: &LockArgs, hold: &LockHold) -> Result<RunningCommand, SpawnError> {
-    let token = OsString::from(hold.grant.token.to_string());
-    let resources = OsString::from(arguments.resources.join("\n"));
-    let environment = [
-        ("GRIDWIRE_LOCK_TOKEN", token.as_os_str()),
-        ("GRIDWIRE_LOCK_UID", OsStr::new(&hold.grant.uid)),
-        ("GRIDWIRE_LOCK_RESOURCES", resources.as_os_str()),
-    ];
-    RunningCommand::start(&arguments.command, environment, SignalTarget::of_stdin())
+fn start(
+    arguments: &LockArgs,
+    hold: &LockHold,
+    watchdog: &Watchdog,
+) -> Result<RunningCommand, LockFailure> {
+    let deadlines = hold.deadlines().ok_or(WatchdogError::Unconfirmed)?;
+    let target = SignalTarget::of_stdin(watchdog.group());
+    let failed = |cause| {
+        let program = arguments.command.first().cloned().unwrap_or_default();
+        SpawnError { program, cause }
+    };
+    let mut command = exec::command_line(&arguments.command).map_err(failed)?;
+    command
+        .env_remove(TOKEN_VARIABLE)
+        .envs(hold.grant.token.map(|token| (TOKEN_VARIABLE, token.to_string())))
+        .env("GRIDWIRE_LOCK_UID", &hold.grant.uid)
+        .env("GRIDWIRE_LOCK_RESOURCES", arguments.resources.join("\n"));
+    watchdog.command_starts(deadlines).map_err(WatchdogError::Start)?;
+    // On the main thread, which lives as long as this process: so does the command (`exec`).
+    let running = RunningCommand::start(command, target).map_err(failed)?;
+    if let (SignalTarget::Process, Some(pid)) = (target, running.pid()) {
+        watchdog.command_is(pid).map_err(WatchdogError::Start)?;
+    }
+    Ok(running)
 }
 
 /// How a command ended.
@@ -149,19 +198,19 @@ enum CommandEnd {
     Exited(u8),
     /// It was terminated because the lock was lost.
     LockLost(LossCause),
-    /// It could not be started.
-    NotStarted(SpawnError),
 }
 
 /// Waits for the end of the command. If the lock is lost first, terminates the command.
 async fn supervise(
     hold: &mut LockHold,
     mut running: RunningCommand,
+    watchdog: &mut Watchdog,
     signals: &mut ForwardedSignals,
 ) -> Result<CommandEnd, LockFailure> {
     let lost = {
-        let lost = hold.wait_lost();
-        tokio::pin!(lost);
+        let (confirmed, watchdog_ended) = watchdog.split();
+        let lost = hold.wait_lost(|deadlines| confirmed.confirm(deadlines));
+        tokio::pin!(lost, watchdog_ended);
         loop {
             tokio::select! {
                 biased;
@@ -169,12 +218,25 @@ async fn supervise(
                 status = running.wait() => {
                     return Ok(CommandEnd::Exited(exit_code(status.map_err(LockFailure::Wait)?)));
                 }
+                _ = &mut watchdog_ended => break LossCause::NoWatchdog,
                 signal = signals.next() => running.forward(signal),
             }
         }
     };
-    running.terminate().await.map_err(LockFailure::Wait)?;
+    let kill_at = hold.deadlines().map_or_else(Instant::now, |deadlines| deadlines.kill_at);
+    running.terminate(kill_at).await.map_err(LockFailure::Wait)?;
     Ok(CommandEnd::LockLost(lost))
+}
+
+/// Becomes the command. Returns only if that fails.
+pub(crate) fn exec(arguments: &ExecArgs) -> LockFailure {
+    exec::run(arguments.parent, &arguments.command).into()
+}
+
+/// Runs the watchdog. Returns its exit code.
+pub(crate) fn watch() -> Result<u8, LockFailure> {
+    let is_signalled = watch::run().map_err(LockFailure::Watch)?;
+    Ok(if is_signalled { LOST } else { 0 })
 }
 
 /// Identifies this tool in lists of locks.

@@ -5,20 +5,26 @@
 //! holds the lock as its own. `wire` has the messages.
 //!
 //! ```text
-//!              granted          client ends the stream, or disconnects
+//!              granted          client ends the stream, or its promised time has passed
 //!   Acquiring ─────────► Held ────────────────────────────────────────► released
 //!     │ refused,          │ lost, or this server shuts down: the client is notified. No other holder
 //!     │ disconnected      ▼ gets the lock before the client's command ends or its lease expires.
 //!     └──► end          LossReported ─────────────────────────────────► released
 //! ```
+//!
+//! A client that ends the stream has ended its command. One that disconnects or falls silent may
+//! not have: its command runs at most until the end of the validity that was last confirmed to the
+//! client. Until then the lock is kept.
 
 pub(crate) mod wire;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use dsync::{DRWMutex, Dsync, Guard, LockError, LockOptions, LossReason, Token};
 use grid::{HandlerError, RegisterError, RequestContext, TypedOutput, TypedReceiver};
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
 use self::wire::{
     FORCE_UNLOCK, ForceRequest, GET_LOCKS, GetLocksRequest, HOLD_LOCK, HoldRequest, HoldResponse,
@@ -33,16 +39,24 @@ const LOCKER_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct LockService {
     is_stopping: watch::Sender<bool>,
+    kept: KeptLocks,
 }
 
 impl LockService {
     /// Registers all handlers with the main grid.
     pub(crate) fn register(grids: &Grids) -> Result<Self, RegisterError> {
         let is_stopping = watch::Sender::new(false);
+        let kept = KeptLocks::default();
         let (dsync, stopping) = (grids.dsync.clone(), is_stopping.subscribe());
+        let kept_by_sessions = kept.clone();
         HOLD_LOCK.register(&grids.main, move |context, request, input, output| {
-            let session =
-                HoldSession { dsync: dsync.clone(), stopping: stopping.clone(), input, output };
+            let session = HoldSession {
+                dsync: dsync.clone(),
+                stopping: stopping.clone(),
+                kept: kept_by_sessions.clone(),
+                input,
+                output,
+            };
             session.serve(context, request)
         })?;
         let dsync = grids.dsync.clone();
@@ -60,12 +74,17 @@ impl LockService {
                 Ok(dsync.force_unlock(&request.what, locker_timeout(request.timeout_ms)).await)
             }
         })?;
-        Ok(Self { is_stopping })
+        Ok(Self { is_stopping, kept })
     }
 
     /// Notifies all clients that hold locks that the server shuts down.
     pub(crate) fn stop(&self) {
         self.is_stopping.send_replace(true);
+    }
+
+    /// Waits until no lock is kept for a client that disconnected: at most a lease.
+    pub(crate) async fn wait_released(&self) {
+        self.kept.wait_none().await;
     }
 }
 
@@ -77,6 +96,7 @@ fn locker_timeout(timeout_ms: u64) -> Duration {
 struct HoldSession {
     dsync: Dsync,
     stopping: watch::Receiver<bool>,
+    kept: KeptLocks,
     input: TypedReceiver<Ping>,
     output: TypedOutput<HoldResponse>,
 }
@@ -102,9 +122,9 @@ impl HoldSession {
             Err(NotAcquired::Cancelled) => return Ok(()),
         };
         let granted = HoldResponse::Granted {
-            token: guard.token().map_or(0, Token::get),
+            token: guard.token().map(Token::get),
             uid: guard.uid().to_owned(),
-            valid_for_ms: valid_for_ms(&guard),
+            valid_for_ms: milliseconds(guard.time_left()),
         };
         self.output.send(&granted).await?;
         self.hold(guard).await
@@ -145,6 +165,7 @@ impl HoldSession {
             }
         };
         tokio::pin!(ended);
+        let mut lock = ClientLock::new(guard, self.kept.clone());
         let mut is_loss_reported = false;
         loop {
             tokio::select! {
@@ -156,21 +177,101 @@ impl HoldSession {
                 ping = self.input.next() => match ping {
                     Some(ping) => {
                         let number = ping?.number;
-                        let valid_for_ms = valid_for_ms(&guard);
+                        let valid_for_ms = lock.promise();
                         self.output.send(&HoldResponse::Pong { number, valid_for_ms }).await?;
                     }
                     None => {
-                        guard.unlock();
+                        lock.release();
                         return Ok(());
                     }
                 },
+                () = sleep_until(lock.silent_until()) => {
+                    return Err(HandlerError::from(
+                        "no ping arrived while the lock was valid: it is released".to_owned(),
+                    ));
+                }
             }
         }
     }
 }
 
-fn valid_for_ms(guard: &Guard) -> u64 {
-    u64::try_from(guard.time_left().as_millis()).unwrap_or(u64::MAX)
+/// A lock that is held for a client. Dropped without a release, it is kept until the end of what
+/// the client was promised.
+struct ClientLock {
+    /// `None` once it is released or kept.
+    guard: Option<Guard>,
+    granted_until: Instant,
+    /// The end of the longest validity that was confirmed to the client; `None` before the first.
+    promised_until: Option<Instant>,
+    kept: KeptLocks,
+}
+
+impl ClientLock {
+    fn new(guard: Guard, kept: KeptLocks) -> Self {
+        let granted_until = Instant::now() + guard.time_left();
+        Self { guard: Some(guard), granted_until, promised_until: None, kept }
+    }
+
+    /// Returns the validity for the client, in milliseconds from now.
+    fn promise(&mut self) -> u64 {
+        let now = Instant::now();
+        let valid_for = self.guard.as_ref().map(Guard::time_left).unwrap_or_default();
+        // The client may get an earlier pong, and not this one.
+        self.promised_until = self.promised_until.max(Some(now + valid_for));
+        milliseconds(valid_for)
+    }
+
+    /// Returns the time from which a client that sends no pings has no command.
+    fn silent_until(&self) -> Instant {
+        self.promised_until.unwrap_or(self.granted_until)
+    }
+
+    /// Releases the lock: the client has no command.
+    fn release(mut self) {
+        if let Some(guard) = self.guard.take() {
+            guard.unlock(); // continues in the background
+        }
+    }
+}
+
+impl Drop for ClientLock {
+    fn drop(&mut self) {
+        let (Some(guard), Some(until)) = (self.guard.take(), self.promised_until) else { return };
+        if until > Instant::now() {
+            self.kept.keep(guard, until);
+        }
+    }
+}
+
+/// Locks of clients that disconnected, each kept until its client's command has ended.
+#[derive(Debug, Clone, Default)]
+struct KeptLocks(Arc<watch::Sender<usize>>);
+
+impl KeptLocks {
+    fn keep(&self, guard: Guard, until: Instant) {
+        // Without a runtime this process is at its end, and the lease runs out.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let kept = Arc::clone(&self.0);
+        kept.send_modify(|count| *count += 1);
+        runtime.spawn(async move {
+            sleep_until(until).await;
+            drop(guard);
+            kept.send_modify(|count| *count -= 1);
+        });
+    }
+
+    async fn wait_none(&self) {
+        let count = *self.0.borrow();
+        if count > 0 {
+            tracing::info!(count, "waiting for the commands of disconnected clients to end");
+        }
+        // The sender lives as long as this.
+        let _ = self.0.subscribe().wait_for(|count| *count == 0).await;
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Completes when the service is stopped.
@@ -182,7 +283,12 @@ async fn stopped(mut stopping: watch::Receiver<bool>) {
 fn refusal(error: &LockError) -> NotAcquired {
     let reason = match error {
         LockError::TimedOut { .. } => Refusal::TimedOut,
-        LockError::Resources(_) | LockError::SourceTooLong { .. } => Refusal::Invalid,
+        LockError::NotAcquired { stats } if stats.in_conflict + stats.queued_ahead > 0 => {
+            Refusal::TimedOut
+        }
+        LockError::Resources(_)
+        | LockError::SourceTooLong { .. }
+        | LockError::PlainLockers { .. } => Refusal::Invalid,
         _ => Refusal::Unavailable,
     };
     NotAcquired::Refused(reason, error.to_string())

@@ -61,6 +61,10 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Iam(arguments) => iam::run(&arguments)?,
         #[cfg(unix)]
         Command::Lock(arguments) => return Ok(lock::run(&arguments)?.into()),
+        #[cfg(unix)]
+        Command::LockExec(arguments) => return Err(lock::exec(&arguments).into()),
+        #[cfg(unix)]
+        Command::LockWatch => return Ok(lock::watch()?.into()),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -73,7 +73,9 @@ async fn serve(config: &ServeConfig) -> Result<(), ServeError> {
     accepting.abort();
     startup.stop();
     lock_service.stop();
-    grids.shutdown(SHUTDOWN_GRACE).await;
+    grids.shutdown_main(SHUTDOWN_GRACE).await;
+    lock_service.wait_released().await;
+    grids.shutdown_locks(SHUTDOWN_GRACE).await;
     tracing::info!("stopped");
     Ok(())
 }

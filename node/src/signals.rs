@@ -22,22 +22,55 @@ pub(crate) async fn wait_for_stop_signal() -> io::Result<&'static str> {
     }
 }
 
+/// Signals that end a process by default, and that it can handle. Not among them are those that
+/// report a defect of this process itself, such as SIGABRT, and the real-time signals.
+#[cfg(unix)]
+const FORWARDED: &[rustix::process::Signal] = {
+    use rustix::process::Signal;
+    &[
+        Signal::TERM,
+        Signal::INT,
+        Signal::HUP,
+        Signal::QUIT,
+        Signal::USR1,
+        Signal::USR2,
+        Signal::ALARM,
+        Signal::VTALARM,
+        Signal::PROF,
+        Signal::IO,
+        Signal::SYS,
+        Signal::XCPU,
+        Signal::XFSZ,
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        Signal::POWER,
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        Signal::STKFLT,
+    ]
+};
+
+/// Signals that stop a process by default, and that it can handle.
+#[cfg(unix)]
+const STOPPING: [rustix::process::Signal; 3] = {
+    use rustix::process::Signal;
+    [Signal::TSTP, Signal::TTIN, Signal::TTOU]
+};
+
+#[cfg(unix)]
+fn handle(signal: rustix::process::Signal) -> io::Result<tokio::signal::unix::Signal> {
+    let kind = tokio::signal::unix::SignalKind::from_raw(signal.as_raw());
+    tokio::signal::unix::signal(kind)
+}
+
 /// Signals that a tool forwards to its child process instead of terminating.
 #[cfg(unix)]
-pub(crate) struct ForwardedSignals([(rustix::process::Signal, tokio::signal::unix::Signal); 4]);
+pub(crate) struct ForwardedSignals(Vec<(rustix::process::Signal, tokio::signal::unix::Signal)>);
 
 #[cfg(unix)]
 impl ForwardedSignals {
     /// Installs the handlers: from now on, none of these signals terminates this process.
     pub(crate) fn new() -> io::Result<Self> {
-        use rustix::process::Signal;
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self([
-            (Signal::TERM, signal(SignalKind::terminate())?),
-            (Signal::INT, signal(SignalKind::interrupt())?),
-            (Signal::HUP, signal(SignalKind::hangup())?),
-            (Signal::QUIT, signal(SignalKind::quit())?),
-        ]))
+        let handled = FORWARDED.iter().map(|signal| Ok((*signal, handle(*signal)?)));
+        Ok(Self(handled.collect::<io::Result<_>>()?))
     }
 
     /// Returns the next signal. Cancel safe: dropping the future loses no signal.
@@ -51,5 +84,26 @@ impl ForwardedSignals {
             std::task::Poll::Pending
         })
         .await
+    }
+}
+
+/// Signals that have no effect on this process: those that a tool forwards, and those that stop it.
+#[cfg(unix)]
+pub(crate) struct SurvivedSignals {
+    /// The handlers need a runtime, which does nothing.
+    _runtime: tokio::runtime::Runtime,
+}
+
+#[cfg(unix)]
+impl SurvivedSignals {
+    /// Installs the handlers, which stay until the process ends.
+    pub(crate) fn new() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let entered = runtime.enter();
+        for signal in FORWARDED.iter().chain(&STOPPING) {
+            handle(*signal)?;
+        }
+        drop(entered);
+        Ok(Self { _runtime: runtime })
     }
 }

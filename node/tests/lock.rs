@@ -7,165 +7,12 @@
 
 mod support;
 
-use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use support::{ClusterOf, ProcessOutput, Server, eventually, gridwire, signal};
-
-type Cluster = ClusterOf<4>;
-
-/// Short enough for tests to see it end, long enough for busy machines to refresh in.
-const LEASE: &str = "4s";
-
-/// Exit code of the tool when the lock was lost.
-const LOST: Option<i32> = Some(75);
-
-/// Exit code for a lock that timed out, distinct from all others.
-const CONFLICT: &str = "99";
-
-fn start() -> Cluster {
-    let cluster = Cluster::start_with(&["--lock-lease", LEASE]);
-    cluster.servers.iter().for_each(wait_open);
-    cluster
-}
-
-/// Waits until a server grants locks and reaches two others: with it, a quorum.
-fn wait_open(server: &Server) {
-    eventually("a server grants locks", || {
-        let response = support::get(&server.address, "/health/ready")?;
-        let json: serde_json::Value = serde_json::from_str(&response.body).ok()?;
-        let locks = &json["locks"];
-        (locks["open"] == true && locks["connected"].as_u64()? >= 2).then_some(())
-    });
-}
-
-/// A running `gridwire lock`.
-struct Tool {
-    /// `None` once it has ended.
-    child: Option<Child>,
-    files: String,
-}
-
-/// A server, and the client name under which the tool connects to it.
-#[derive(Clone, Copy)]
-struct ToolEntry<'a> {
-    cluster: &'a Cluster,
-    server: usize,
-    client: usize,
-}
-
-fn entry(cluster: &Cluster, server: usize, client: usize) -> ToolEntry<'_> {
-    ToolEntry { cluster, server, client }
-}
-
-impl ToolEntry<'_> {
-    fn command(self, tool: &str, arguments: &[&str]) -> std::process::Command {
-        let Self { cluster, server, client } = self;
-        let mut command = gridwire(&[tool]);
-        command
-            .args(["--peer", &cluster.servers[server].url(), "--name", &cluster.clients[client]])
-            .args(["--secret-file", &cluster.secret_file])
-            .args(arguments);
-        command
-    }
-
-    /// Runs a shell script under a lock. In it, `$files` is the prefix of its files, and `say`
-    /// writes one.
-    fn lock(self, name: &str, arguments: &[&str], script: &str) -> Tool {
-        let files = self.cluster.directory.path(name);
-        let script = format!(
-            "files={files}; say() {{ echo \"$2\" > $files.tmp; mv $files.tmp $files.$1; }}; {script}"
-        );
-        let child = self
-            .command("lock", &["-E", CONFLICT])
-            .args(unless_given("--timeout", arguments))
-            .args(unless_given("--connect-timeout", arguments))
-            .args(arguments)
-            .args(["--", "sh", "-c", &script])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("gridwire runs");
-        Tool { child: Some(child), files }
-    }
-
-    fn locks(self, arguments: &[&str]) -> ProcessOutput {
-        self.command("locks", &["--timeout", "30s"])
-            .args(arguments)
-            .output()
-            .expect("gridwire runs")
-            .into()
-    }
-
-    fn listing(self) -> serde_json::Value {
-        let output = self.locks(&["--json"]);
-        assert_eq!(output.code, Some(0), "{output:?}");
-        serde_json::from_str(&output.stdout).expect("JSON")
-    }
-}
-
-/// A flag with its default for tests, unless it is among the arguments.
-fn unless_given<'a>(flag: &'a str, arguments: &[&str]) -> Vec<&'a str> {
-    if arguments.contains(&flag) { Vec::new() } else { vec![flag, "30s"] }
-}
-
-impl Drop for Tool {
-    fn drop(&mut self) {
-        // Left over by a failed test. The tool ends its command on SIGTERM.
-        if let Some(mut child) = self.child.take() {
-            signal(&child, "TERM");
-            let _ = child.wait();
-        }
-    }
-}
-
-impl Tool {
-    fn child(&self) -> &Child {
-        self.child.as_ref().expect("it has not ended")
-    }
-
-    /// Waits until the script has written this file. Returns its content.
-    fn wait_file(&self, name: &str) -> String {
-        let file = format!("{}.{name}", self.files);
-        eventually(&file, || std::fs::read_to_string(&file).ok()).trim_end().to_owned()
-    }
-
-    fn has_file(&self, name: &str) -> bool {
-        std::fs::exists(format!("{}.{name}", self.files)).expect("the directory is accessible")
-    }
-
-    /// Creates a file that the script waits for.
-    fn create_file(&self, name: &str) {
-        std::fs::write(format!("{}.{name}", self.files), "").expect("the directory is accessible");
-    }
-
-    fn token(&self) -> u64 {
-        self.wait_file("held").parse().expect("a number")
-    }
-
-    fn signal(&self, name: &str) {
-        signal(self.child(), name);
-    }
-
-    fn end(mut self) -> ProcessOutput {
-        let child = self.child.as_mut().expect("it has not ended");
-        eventually("a tool ends", || child.try_wait().expect("waiting for the child succeeds"));
-        let child = self.child.take().expect("it has just been there");
-        child.wait_with_output().expect("waiting for the child succeeds").into()
-    }
-}
-
-/// Reports that the lock is held, and waits for the file `go`.
-const HOLD: &str = "say held $GRIDWIRE_LOCK_TOKEN; while [ ! -e $files.go ]; do sleep 0.05; done";
-
-/// Likewise, and reports when it is terminated early.
-const HOLD_TO_THE_END: &str = "trap 'say ended; exit 0' TERM; say held $GRIDWIRE_LOCK_TOKEN; \
-                               while [ ! -e $files.go ]; do sleep 0.05; done";
-
-/// Exits with 5 if it runs although the first command has not ended.
-fn after(first: &Tool) -> String {
-    format!("test -e {}.ended || exit 5; {HOLD}", first.files)
-}
+use support::ProcessOutput;
+use support::lock::{
+    Cluster, HOLD, HOLD_TO_THE_END, LOST, after, entry, start, wait_for_waiter, wait_open,
+};
 
 #[test]
 fn lock_passes_to_the_next_holder_with_a_greater_token() {
@@ -187,13 +34,6 @@ fn lock_passes_to_the_next_holder_with_a_greater_token() {
     assert!(next.token() > token);
     next.create_file("go");
     assert_eq!(next.end().code, Some(0));
-}
-
-fn wait_for_waiter(entry: ToolEntry<'_>) {
-    eventually("a waiter is listed", || {
-        let listing = entry.listing();
-        (!listing["waiters"].as_array().expect("a list").is_empty()).then_some(())
-    });
 }
 
 #[test]

@@ -1,17 +1,15 @@
 //! The command that runs while the lock is held.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::process::{Child, Command};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
-/// Time between SIGTERM and SIGKILL.
-const TERMINATE_TIMEOUT: Duration = Duration::from_secs(5);
+use super::deadlines::TERMINATE_TIMEOUT;
 
 /// Offset of the exit code of a command that a signal terminated, as in shells.
 const SIGNAL_OFFSET: i32 = 128;
@@ -20,25 +18,22 @@ const SIGNAL_OFFSET: i32 = 128;
 #[derive(Debug, thiserror::Error)]
 #[error("cannot run {program:?}: {cause}")]
 pub(crate) struct SpawnError {
-    program: OsString,
-    cause: io::Error,
+    pub(super) program: OsString,
+    pub(super) cause: io::Error,
 }
 
 impl SpawnError {
-    /// Returns the exit code that `env` and shells use.
+    /// Returns the exit code of a command that cannot be executed.
     pub(crate) fn exit_code(&self) -> u8 {
-        match self.cause.kind() {
-            io::ErrorKind::NotFound => 127,
-            _ => 126,
-        }
+        126
     }
 }
 
 /// The processes that get a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SignalTarget {
-    /// The command and its descendants, in their own process group.
-    Group,
+    /// The command and its descendants: a process group that exists before the command runs.
+    Group(Pid),
     /// The command alone. It shares this tool's process group, because a background group could not
     /// read from the terminal.
     Process,
@@ -46,10 +41,10 @@ pub(crate) enum SignalTarget {
 
 impl SignalTarget {
     /// Chooses the target: the process alone if the standard input is a terminal.
-    pub(crate) fn of_stdin() -> Self {
+    pub(crate) fn of_stdin(group: Pid) -> Self {
         match io::stdin().is_terminal() {
             true => Self::Process,
-            false => Self::Group,
+            false => Self::Group(group),
         }
     }
 }
@@ -63,25 +58,20 @@ pub(crate) struct RunningCommand {
 }
 
 impl RunningCommand {
-    /// Starts a command, given as the program and its arguments.
-    pub(crate) fn start<'a>(
-        command: &[OsString],
-        environment: impl IntoIterator<Item = (&'a str, &'a OsStr)>,
-        target: SignalTarget,
-    ) -> Result<Self, SpawnError> {
-        let [program, arguments @ ..] = command else {
-            let cause = io::Error::new(io::ErrorKind::InvalidInput, "it is empty");
-            return Err(SpawnError { program: OsString::new(), cause });
-        };
-        let mut command = Command::new(program);
-        command.args(arguments).envs(environment).kill_on_drop(true);
-        if target == SignalTarget::Group {
-            command.process_group(0);
+    /// Starts a command.
+    pub(crate) fn start(mut command: Command, target: SignalTarget) -> io::Result<Self> {
+        command.kill_on_drop(true);
+        if let SignalTarget::Group(group) = target {
+            command.process_group(group.as_raw_nonzero().get());
         }
-        let child =
-            command.spawn().map_err(|cause| SpawnError { program: program.clone(), cause })?;
+        let child = command.spawn()?;
         let pid = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
         Ok(Self { child, pid, target })
+    }
+
+    /// Returns the process id; `None` once the command was waited for.
+    pub(crate) fn pid(&self) -> Option<Pid> {
+        self.child.id().and(self.pid)
     }
 
     /// Waits for the end of the command. Cancel safe.
@@ -92,7 +82,7 @@ impl RunningCommand {
     /// Sends a signal, unless the command has ended.
     pub(crate) fn signal(&self, signal: Signal) {
         // After it was waited for, another process may have its pid.
-        if let (Some(pid), Some(_)) = (self.pid, self.child.id()) {
+        if let Some(pid) = self.pid() {
             self.send(pid, signal);
         }
     }
@@ -110,7 +100,7 @@ impl RunningCommand {
 
     fn send(&self, pid: Pid, signal: Signal) {
         let sent = match self.target {
-            SignalTarget::Group => kill_process_group(pid, signal),
+            SignalTarget::Group(group) => kill_process_group(group, signal),
             SignalTarget::Process => kill_process(pid, signal),
         };
         // Most likely the command has just ended.
@@ -119,21 +109,22 @@ impl RunningCommand {
         }
     }
 
-    /// Sends SIGTERM, and SIGKILL if the command does not end in time. Its descendants get one
-    /// SIGTERM, and are killed when the command has ended.
-    pub(crate) async fn terminate(mut self) -> io::Result<ExitStatus> {
+    /// Sends SIGTERM, and SIGKILL if the command does not end in time: within five seconds, and by
+    /// `kill_at`. Its descendants get one SIGTERM, and are killed when the command has ended.
+    pub(crate) async fn terminate(mut self, kill_at: Instant) -> io::Result<ExitStatus> {
+        let kill_at = kill_at.min(Instant::now() + TERMINATE_TIMEOUT);
         self.signal(Signal::TERM);
         // A stopped process handles the signal only once it continues.
         self.signal(Signal::CONT);
-        let status = match timeout(TERMINATE_TIMEOUT, self.wait()).await {
+        let status = match timeout_at(kill_at, self.wait()).await {
             Ok(status) => status?,
             Err(_) => {
                 self.signal(Signal::KILL);
                 self.wait().await?
             }
         };
-        if let (SignalTarget::Group, Some(pid)) = (self.target, self.pid) {
-            // The group's id is not reused as long as it has members.
+        if let (SignalTarget::Group(_), Some(pid)) = (self.target, self.pid) {
+            // The group's id is not reused as long as it has members, such as the watchdog.
             self.send(pid, Signal::KILL);
         }
         Ok(status)
@@ -148,37 +139,56 @@ pub(crate) fn exit_code(status: ExitStatus) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
-    fn start(script: &str) -> RunningCommand {
-        let command = ["sh", "-c", script].map(OsString::from);
-        let token = OsString::from("17");
-        let target = SignalTarget::Group;
-        RunningCommand::start(&command, [("GRIDWIRE_LOCK_TOKEN", token.as_os_str())], target)
-            .expect("there is a shell")
+    /// The leader of the command's process group, as the watchdog is. It survives SIGTERM.
+    struct Leader(Child);
+
+    impl Leader {
+        async fn start() -> Self {
+            let mut command = Command::new("sh");
+            command.args(["-c", "trap : TERM; echo; while :; do read line; done"]);
+            command.process_group(0).kill_on_drop(true);
+            command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+            let mut child = command.spawn().expect("there is a shell");
+            // It has set its trap once it has written a line.
+            let output = child.stdout.take().expect("it is piped").into_owned_fd().expect("a pipe");
+            let output = tokio::net::unix::pipe::Receiver::from_owned_fd(output).expect("a pipe");
+            output.readable().await.expect("it writes");
+            Self(child)
+        }
+
+        fn target(&self) -> SignalTarget {
+            let pid = self.0.id().expect("it runs").try_into().expect("small");
+            SignalTarget::Group(Pid::from_raw(pid).expect("not 0"))
+        }
+    }
+
+    async fn start(script: &str) -> (RunningCommand, Leader) {
+        let leader = Leader::start().await;
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).env("GRIDWIRE_LOCK_TOKEN", "17");
+        (RunningCommand::start(command, leader.target()).expect("there is a shell"), leader)
+    }
+
+    fn later() -> Instant {
+        Instant::now() + 2 * TERMINATE_TIMEOUT
     }
 
     #[tokio::test]
     async fn exit_codes_pass_through_and_signals_map_as_in_shells() {
-        let mut running = start("exit $GRIDWIRE_LOCK_TOKEN");
+        let (mut running, _leader) = start("exit $GRIDWIRE_LOCK_TOKEN").await;
         assert_eq!(exit_code(running.wait().await.expect("it ends")), 17);
-        let mut running = start("kill -KILL $$");
+        let (mut running, _leader) = start("kill -KILL $$").await;
         assert_eq!(exit_code(running.wait().await.expect("it ends")), 137);
     }
 
     #[tokio::test]
-    async fn missing_and_unexecutable_commands_have_distinct_exit_codes() {
-        for (command, code) in [("/does/not/exist", 127), ("/", 126)] {
-            let error = RunningCommand::start(&[command.into()], [], SignalTarget::Group)
-                .expect_err(command);
-            assert_eq!(error.exit_code(), code, "{error}");
-            assert!(error.to_string().contains(command), "{error}");
-        }
-    }
-
-    #[tokio::test]
     async fn signal_reaches_the_whole_process_group() {
-        let mut running = start("trap : TERM; sh -c 'kill -TERM 0; sleep 600'; exit 3");
+        let script = "trap : TERM; sh -c 'kill -TERM 0; sleep 600'; exit 3";
+        let (mut running, _leader) = start(script).await;
         assert_eq!(exit_code(running.wait().await.expect("it ends")), 3);
     }
 
@@ -215,19 +225,20 @@ mod tests {
     #[tokio::test]
     async fn command_that_ignores_sigterm_is_killed() {
         let ready = Ready::new("stubborn");
-        let running = start(&IGNORES_SIGTERM.replace("$FILE", &ready.0.display().to_string()));
+        let script = IGNORES_SIGTERM.replace("$FILE", &ready.0.display().to_string());
+        let (running, _leader) = start(&script).await;
         ready.pid().await;
         tokio::time::pause(); // the five seconds pass at once
-        assert_eq!(exit_code(running.terminate().await.expect("it ends")), 137);
+        assert_eq!(exit_code(running.terminate(later()).await.expect("it ends")), 137);
     }
 
     #[tokio::test]
     async fn remaining_descendants_are_killed() {
         let ready = Ready::new("left");
         let left = IGNORES_SIGTERM.replace("$FILE", &ready.0.display().to_string());
-        let running = start(&format!("sh -c '{left}' & wait"));
+        let (running, _leader) = start(&format!("sh -c '{left}' & wait")).await;
         let pid = ready.pid().await;
-        let status = running.terminate().await.expect("it ends");
+        let status = running.terminate(later()).await.expect("it ends");
         assert_eq!(exit_code(status), 143, "the command handles SIGTERM");
         let stat = format!("/proc/{pid}/stat");
         let is_alive = || std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));

@@ -12,18 +12,23 @@
 
 use std::time::Duration;
 
+use dsync::limits::ATTEMPT_TIMEOUT;
 use grid::{Connection, TypedReceiver, TypedSender, TypedStreamError};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout, timeout_at};
 
+use super::deadlines::Deadlines;
 use super::validity::Validity;
 use crate::lock_service::wire::{HOLD_LOCK, HoldRequest, HoldResponse, Ping, Refusal};
 
-/// Time between two pings.
-const PING_INTERVAL: Duration = Duration::from_secs(1);
+/// Time between two pings. Several fit into the validity of the shortest lease in use.
+const PING_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Time that a server gets beyond the lock's timeout to respond. Also the longest wait for the
 /// first pong, and for the end of the stream on release.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest wait for the end of the stream after a loss.
+const LOST_RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why the lock was not acquired.
 #[derive(Debug, thiserror::Error)]
@@ -52,14 +57,26 @@ pub(crate) enum LossCause {
     Unconfirmed,
     #[error("the server ended the stream")]
     StreamEnded,
+    #[error("the watchdog process of this tool has ended")]
+    NoWatchdog,
     #[error("{0}")]
     Failed(String),
+}
+
+/// How long a release waits for its confirmation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReleaseWait {
+    /// The lock is held.
+    Long,
+    /// The lock is lost: most likely the server cannot confirm anything.
+    Short,
 }
 
 /// An acquired lock's token and id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Grant {
-    pub(crate) token: u64,
+    /// `None` if too few lockers have tokens.
+    pub(crate) token: Option<u64>,
     pub(crate) uid: String,
 }
 
@@ -79,8 +96,9 @@ impl LockHold {
         connection: &Connection,
         request: &HoldRequest,
     ) -> Result<Self, HoldError> {
-        let deadline_after =
-            Duration::from_millis(request.timeout_ms).saturating_add(RESPONSE_TIMEOUT);
+        // A single attempt, without a timeout, waits for lockers as long as any attempt.
+        let deadline_after = Duration::from_millis(request.timeout_ms)
+            .saturating_add(ATTEMPT_TIMEOUT + RESPONSE_TIMEOUT);
         let acquiring = async {
             let (pings, mut responses) = HOLD_LOCK.call(connection, request).await?.split();
             let grant = match responses.next().await.ok_or(HoldError::StreamEnded)?? {
@@ -112,17 +130,28 @@ impl LockHold {
         }
     }
 
-    /// Keeps the lock confirmed with pings. Returns as soon as it is no longer valid.
-    pub(crate) async fn wait_lost(&mut self) -> LossCause {
+    /// When the command must end, unless the lock is confirmed again.
+    pub(crate) fn deadlines(&self) -> Option<Deadlines> {
+        self.validity.deadlines()
+    }
+
+    /// Keeps the lock confirmed with pings, and passes on what each pong says about its validity.
+    /// Returns as soon as the command must end.
+    pub(crate) async fn wait_lost(&mut self, mut confirmed: impl FnMut(Deadlines)) -> LossCause {
         let mut ping_timer = interval(PING_INTERVAL);
         ping_timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut reported = None;
         loop {
             // Checks the clock too: after this process was stopped for a while, its timers are
             // late.
-            let until = match self.validity.until() {
-                Some(until) if self.validity.is_valid(Instant::now()) => until,
+            let deadlines = match self.validity.deadlines() {
+                Some(deadlines) if self.validity.is_valid(Instant::now()) => deadlines,
                 Some(_) | None => return LossCause::Unconfirmed,
             };
+            if reported.replace(deadlines) != Some(deadlines) {
+                confirmed(deadlines);
+            }
+            let until = deadlines.terminate_at;
             let step = tokio::select! {
                 biased;
                 () = sleep_until(until) => Err(LossCause::Unconfirmed),
@@ -136,7 +165,11 @@ impl LockHold {
     }
 
     /// Releases the lock, and waits for a while for the server's confirmation.
-    pub(crate) async fn release(self) {
+    pub(crate) async fn release(self, wait: ReleaseWait) {
+        let longest = match wait {
+            ReleaseWait::Long => RESPONSE_TIMEOUT,
+            ReleaseWait::Short => LOST_RELEASE_TIMEOUT,
+        };
         let Self { pings, mut responses, .. } = self;
         let released = async {
             pings.finish().await?;
@@ -145,11 +178,11 @@ impl LockHold {
             }
             Ok::<(), TypedStreamError>(())
         };
-        match timeout(RESPONSE_TIMEOUT, released).await {
+        match timeout(longest, released).await {
             Ok(Ok(())) => {}
             // Then the server releases it when it finds the stream ended, or the lease expires.
             Ok(Err(error)) => tracing::warn!(%error, "release not confirmed"),
-            Err(_) => tracing::warn!(waited = ?RESPONSE_TIMEOUT, "release not confirmed"),
+            Err(_) => tracing::warn!(waited = ?longest, "release not confirmed"),
         }
     }
 

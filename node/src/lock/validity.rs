@@ -8,12 +8,15 @@
 //! ```
 //!
 //! The validity starts when the ping was *sent*, however long the pong took. One percent is
-//! subtracted for clocks that run at different rates. Only a pong extends the validity.
+//! subtracted for clocks that run at different rates. Only a pong extends the validity. The command
+//! must have ended when it ends: `deadlines` says how long before that it gets its signals.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use super::deadlines::Deadlines;
 
 /// Maximum number of pings without a pong; further ones are not sent. They fit into the stream's
 /// buffers, so that sending one never waits.
@@ -25,8 +28,8 @@ const VALID_PERCENT: u32 = 99;
 /// The validity, and the outstanding pings.
 #[derive(Debug, Default)]
 pub(super) struct Validity {
-    /// `None` before the first pong.
-    until: Option<Instant>,
+    /// End of the validity, and its length; `None` before the first pong.
+    confirmed: Option<(Instant, Duration)>,
     /// Number of the next ping.
     next: u64,
     /// Numbers and times of the pings without a pong, in order.
@@ -52,19 +55,25 @@ impl Validity {
         while let Some((sent, at)) = self.sent.pop_front_if(|(sent, _)| *sent <= number) {
             if sent == number {
                 // The latest pong wins, even if it shortens the validity.
-                self.until = Some(at + valid_for * VALID_PERCENT / 100);
+                let validity = valid_for * VALID_PERCENT / 100;
+                self.confirmed = Some((at + validity, validity));
             }
         }
     }
 
-    /// The end of the validity; `None` if the lock was never confirmed.
-    pub(super) fn until(&self) -> Option<Instant> {
-        self.until
+    /// When the command must end; `None` if the lock was never confirmed.
+    pub(super) fn deadlines(&self) -> Option<Deadlines> {
+        self.confirmed.map(|(until, validity)| Deadlines::new(until, validity))
     }
 
-    /// Whether the lock is valid now.
+    /// Whether a command may run now.
     pub(super) fn is_valid(&self, now: Instant) -> bool {
-        self.until.is_some_and(|until| now < until)
+        self.deadlines().is_some_and(|deadlines| now < deadlines.terminate_at)
+    }
+
+    #[cfg(test)]
+    fn until(&self) -> Option<Instant> {
+        self.confirmed.map(|(until, _)| until)
     }
 }
 
@@ -93,8 +102,10 @@ mod tests {
         validity.handle_pong(0, 50 * SECOND);
         let end = sent + Duration::from_millis(49_500);
         assert_eq!(validity.until(), Some(end));
-        assert!(validity.is_valid(end - Duration::from_nanos(1)));
-        assert!(!validity.is_valid(end), "the end is exclusive");
+        let terminate_at = validity.deadlines().expect("it is confirmed").terminate_at;
+        assert_eq!(end - terminate_at, Duration::from_millis(5_500));
+        assert!(validity.is_valid(terminate_at - Duration::from_nanos(1)));
+        assert!(!validity.is_valid(terminate_at), "the end is exclusive");
     }
 
     #[test]

@@ -12,8 +12,10 @@
 //!               ◄────────────────────  end of stream
 //! ```
 //!
-//! A lost connection ends the stream at both ends: the server then releases the lock, and the tool
-//! considers it lost.
+//! A lost connection ends the stream at both ends. The tool then considers the lock lost, and ends
+//! its command. The server keeps the lock until the validity that it has promised in a pong has
+//! passed, because the tool may have been killed or stopped; so it does for a tool that sends no
+//! pings.
 
 use dsync::{ForceReport, ForceTarget, Listing};
 use grid::{HandlerId, SingleHandler, StreamHandler};
@@ -52,7 +54,7 @@ pub(crate) struct HoldRequest {
     pub(crate) resources: Vec<String>,
     /// Whether to lock for reading, shared with other readers.
     pub(crate) read: bool,
-    /// Longest wait for the lock.
+    /// Longest wait for the lock; 0 to ask the lockers once.
     pub(crate) timeout_ms: u64,
     /// Identifies the holder in lists of locks.
     pub(crate) source: String,
@@ -70,8 +72,8 @@ pub(crate) struct Ping {
 pub(crate) enum HoldResponse {
     /// The lock is held.
     Granted {
-        /// Fencing token, which grows with each holder.
-        token: u64,
+        /// Fencing token, which grows with each holder; `None` if too few lockers have tokens.
+        token: Option<u64>,
         /// Id of the lock.
         uid: String,
         /// Validity when this was sent. The tool cannot know that time, so it sends a ping.
@@ -101,7 +103,7 @@ pub(crate) enum HoldResponse {
 /// Why the lock was not acquired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Refusal {
-    /// Other holders kept it until the timeout.
+    /// Other holders kept it until the timeout, or hold it when it is tried for once.
     TimedOut,
     /// The resources or the source are invalid.
     Invalid,

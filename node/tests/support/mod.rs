@@ -4,6 +4,9 @@
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 #![allow(clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
+#[cfg(unix)]
+pub(crate) mod lock;
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -60,7 +60,7 @@ impl Scripted {
 }
 
 fn granted() -> HoldResponse {
-    HoldResponse::Granted { token: 7, uid: "the id".to_owned(), valid_for_ms: 3_600_000 }
+    HoldResponse::Granted { token: Some(7), uid: "the id".to_owned(), valid_for_ms: 3_600_000 }
 }
 
 /// Grants the lock, and responds to the next `pings` pings with this validity.
@@ -107,29 +107,31 @@ async fn grant_without_a_valid_pong_is_not_a_held_lock() {
 }
 
 #[tokio::test]
-async fn lock_without_pongs_is_lost_at_the_end_of_its_validity() {
+async fn lock_without_pongs_is_lost_in_time_for_the_command_to_end() {
     let scripted = Scripted::new(|mut input, mut output| async move {
         grant(&mut input, &mut output, 1, 500).await?;
         std::future::pending().await
     })
     .await;
-    let start = Instant::now();
     let mut hold = scripted.acquire().await.expect("it is granted");
-    assert_eq!(hold.wait_lost().await, LossCause::Unconfirmed);
-    assert!(start.elapsed() >= Duration::from_millis(495), "{:?}", start.elapsed());
+    let mut reported = Vec::new();
+    assert_eq!(hold.wait_lost(|deadlines| reported.push(deadlines)).await, LossCause::Unconfirmed);
+    let deadlines = hold.deadlines().expect("it was confirmed once");
+    assert!(Instant::now() >= deadlines.terminate_at, "it ends no earlier");
+    assert_eq!(reported, [deadlines], "the watchdog gets them");
 }
 
 #[tokio::test]
 async fn lock_lasts_while_confirmed_and_ends_when_reported_lost() {
     let scripted = Scripted::new(|mut input, mut output| async move {
         // A validity lasts for one ping interval, but not for two.
-        grant(&mut input, &mut output, 3, 1_900).await?;
+        grant(&mut input, &mut output, 3, 1_300).await?;
         Ok(output.send(&HoldResponse::Lost { why: "forced".to_owned() }).await?)
     })
     .await;
     let mut hold = scripted.acquire().await.expect("it is granted");
-    assert_eq!(hold.grant, Grant { token: 7, uid: "the id".to_owned() });
-    assert_eq!(hold.wait_lost().await, LossCause::Reported("forced".to_owned()));
+    assert_eq!(hold.grant, Grant { token: Some(7), uid: "the id".to_owned() });
+    assert_eq!(hold.wait_lost(|_| ()).await, LossCause::Reported("forced".to_owned()));
 }
 
 #[tokio::test]
@@ -140,7 +142,7 @@ async fn disconnect_ends_the_lock_at_once() {
     .await;
     let mut hold = scripted.acquire().await.expect("it is granted");
     let Scripted { server, client: _client } = scripted;
-    let (lost, ()) = tokio::join!(hold.wait_lost(), server.shutdown(Duration::ZERO));
+    let (lost, ()) = tokio::join!(hold.wait_lost(|_| ()), server.shutdown(Duration::ZERO));
     assert!(matches!(lost, LossCause::Failed(_) | LossCause::StreamEnded), "{lost:?}");
 }
 
@@ -160,6 +162,6 @@ async fn release_returns_once_the_server_has_released() {
     .await;
     let hold = scripted.acquire().await.expect("it is granted");
     assert!(!is_released.load(Ordering::SeqCst));
-    hold.release().await;
+    hold.release(ReleaseWait::Long).await;
     assert!(is_released.load(Ordering::SeqCst));
 }
