@@ -37,6 +37,7 @@ mod locks_lists_differ;
 mod locks_locker_restarts;
 mod locks_long_readers;
 mod locks_many_leases;
+mod locks_mixed;
 mod locks_readers_behind_writer;
 mod locks_rolling_list;
 mod locks_slow_locker;
@@ -99,6 +100,7 @@ pub const ALL: &[Scenario] = &[
     locks_locker_restarts::SCENARIO,
     locks_long_readers::SCENARIO,
     locks_many_leases::SCENARIO,
+    locks_mixed::SCENARIO,
     locks_readers_behind_writer::SCENARIO,
     locks_rolling_list::SCENARIO,
     locks_slow_locker::SCENARIO,
@@ -109,6 +111,7 @@ pub const ALL: &[Scenario] = &[
     metrics_restart::SCENARIO,
     metrics_scrapes::SCENARIO,
     metrics_slow_node::SCENARIO,
+    swarm::MIXED,
     one_way_cut::SCENARIO,
     partition_heals::SCENARIO,
     reconnect_storm::SCENARIO,

@@ -8,6 +8,7 @@ use crate::plan::Plan;
 
 mod iam;
 mod locks;
+mod minio;
 
 /// Returns the software for the nodes of `plan`: dsync if it has locks, iam-bootstrap if it has an
 /// IAM store, resource metrics if it has scrapes.

@@ -21,11 +21,13 @@ mod fair;
 mod iam;
 mod lists;
 mod locks;
+mod mixed;
 
 pub use fair::plan as plan_with_contention;
 pub use iam::plan as plan_with_iam;
 pub use lists::plan as plan_with_lists;
 pub use locks::plan as plan_with_locks;
+pub use mixed::plan as plan_with_minio;
 
 /// How long faults are injected in a swarm run, in milliseconds. With recovery, a run takes about a
 /// minute of simulated time.

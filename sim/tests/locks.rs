@@ -47,6 +47,16 @@ fn locks_many_leases_passes() {
 }
 
 #[test]
+fn locks_mixed_passes() {
+    assert_passes("locks_mixed");
+}
+
+#[test]
+fn mixed_passes() {
+    assert_passes("mixed");
+}
+
+#[test]
 fn locks_readers_behind_writer_passes() {
     assert_passes("locks_readers_behind_writer");
 }
@@ -107,6 +117,15 @@ fn locks_many_leases_detects_violations() {
             plan.faults.insert(0, (6_500, Fault::Cut(Cut { a: Node(3), b })));
         }
     });
+}
+
+#[test]
+fn locks_mixed_detects_violations() {
+    assert_violates("locks_mixed", "must be granted", |plan| {
+        // One node holds the lock for longer than the others may wait.
+        lock_plans(plan).take(1).for_each(|lock| lock.hold_ms = 16_000);
+    });
+    assert_violates("locks_mixed", "are too few", |plan| plan.load.truncate(12));
 }
 
 #[test]

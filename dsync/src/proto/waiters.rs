@@ -116,6 +116,11 @@ impl Waiter {
         self.reserved_until.map_or(self.ends_at, |until| until.min(self.ends_at))
     }
 
+    /// Returns how many notifications it missed.
+    pub(super) fn misses(&self) -> u32 {
+        self.misses
+    }
+
     /// Returns the memory that it takes, approximately.
     fn bytes(&self, ticket: &Ticket) -> usize {
         let texts = ticket.id.len() + self.owner.len() + self.source.len();

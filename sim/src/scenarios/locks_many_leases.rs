@@ -25,7 +25,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 const NODES: u8 = 4;
 const HOLDER: Node = Node(NODES - 1);
-const LEASE_MS: u32 = 12_000;
+const LEASE_MS: u32 = 24_000;
 /// Leases in a page, and locks of another resource after them.
 const FIRST_PAGE: usize = dsync::limits::HELD_LEASES_PER_RESPONSE;
 const LAST_PAGE: usize = 40;
@@ -37,8 +37,9 @@ const RELEASED_MS: u64 = 15_000;
 fn plan(seed: u64) -> Plan {
     let (mut plan, mut rng) = new_locks_plan("locks_many_leases", seed, NODES, 20_000, LEASE_MS);
     if let Some(locks) = &mut plan.cluster.locks {
-        // The holder is no locker.
+        // The holder is no locker. Its refreshes are rare, so that its reports come first.
         locks.lockers.pop();
+        locks.refresh_ms = LEASE_MS / 4;
     }
     let until = |at: u64| u32::try_from(RELEASED_MS - at).unwrap_or(0);
     for place in 0..FIRST_PAGE + LAST_PAGE {

@@ -37,6 +37,14 @@ pub(super) const LISTS: Scenario = Scenario {
     expect: |_, _| Ok(()),
 };
 
+/// MinIO servers among ours.
+pub(super) const MIXED: Scenario = Scenario {
+    name: "mixed",
+    about: "MinIO servers among ours, with slow and failing links, all drawn from the seed",
+    plan: swarm::plan_with_minio,
+    expect: |_, _| Ok(()),
+};
+
 /// Users, policies and mappings, with all faults of nodes and pools.
 pub(super) const IAM: Scenario = Scenario {
     name: "iam",

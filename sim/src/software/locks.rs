@@ -8,7 +8,7 @@ use std::time::Duration;
 use dsync::locker::ResponseFuture;
 use dsync::{
     DRWMutex, Dsync, ForceTarget, GrantInfo, Guard, Limits, LockError, LockOptions, Locker,
-    LockerError, Stats, Token, WaiterInfo,
+    LockerError, Stats, TicketState, Token, WaiterInfo,
 };
 use grid::Env;
 use grid::sync::Mutex;
@@ -27,6 +27,8 @@ use crate::lock::{
 use crate::node::url;
 use crate::plan::{LocksPlan, Node, Plan};
 
+use super::minio;
+
 /// Returns the software for the nodes of `plan`: dsync, if the plan has locks.
 pub(super) fn software(plan: &Plan) -> Arc<dyn Software> {
     match &plan.cluster.locks {
@@ -39,6 +41,9 @@ struct DsyncSoftware(LocksPlan);
 
 impl Software for DsyncSoftware {
     fn install(&self, host: &Host) -> Result<(), Box<dyn Error>> {
+        if self.0.minio.contains(&host.node) {
+            return minio::install(host, &self.0);
+        }
         // The load's manager is shared: dsync registers other handlers.
         let mut rng = SmallRng::seed_from_u64(host.seed ^ 0x6c6f_636b);
         let env = Env::new(host.clock.clone(), &mut rng);
@@ -49,13 +54,14 @@ impl Software for DsyncSoftware {
             .env(env.clone())
             .build()?;
         dsync.start();
-        dsync.open();
-        host.locks.set(Arc::new(DsyncClient(dsync)));
-        if !self.0.flags.is_empty() {
+        if self.0.flags.is_empty() {
+            dsync.open();
+        } else {
             let lockers = flags.lockers.clone();
             host.recorder.record(EventKind::LockersConfigured { lockers });
-            verify_peers(host, &flags, env)?;
+            open_once_verified(host, &flags, (dsync.clone(), env))?;
         }
+        host.locks.set(Arc::new(DsyncClient(dsync)));
         Ok(())
     }
 }
@@ -95,8 +101,12 @@ impl Flags {
     }
 }
 
-/// Verifies that the peers have the same flags, in the background.
-fn verify_peers(host: &Host, flags: &Flags, env: Env) -> Result<(), Box<dyn Error>> {
+/// Verifies in the background that the peers have the same flags, and opens the locks then.
+fn open_once_verified(
+    host: &Host,
+    flags: &Flags,
+    (dsync, env): (Dsync, Env),
+) -> Result<(), Box<dyn Error>> {
     let config = Arc::new(flags.config(host.nodes));
     verify::serve(&host.manager, &config)?;
     let (peers, recorder, ending) =
@@ -110,6 +120,7 @@ fn verify_peers(host: &Host, flags: &Flags, env: Env) -> Result<(), Box<dyn Erro
             verified = verified => {
                 if verified.is_ok() {
                     recorder.record(EventKind::PeersVerified);
+                    dsync.open();
                 }
             }
         }
@@ -172,7 +183,9 @@ fn view_of(grant: GrantInfo) -> GrantView {
 }
 
 fn waiter_of(waiter: WaiterInfo) -> WaiterView {
-    WaiterView { call: call_of(&waiter.source), is_present: true, missed: 0 }
+    let WaiterInfo { source, state, misses, .. } = waiter;
+    // One that was granted is excluded by nobody else's ticket, and excludes others by its grant.
+    WaiterView { call: call_of(&source), is_present: state != TicketState::Absent, missed: misses }
 }
 
 /// Polls a future once. A request to the node's own locker completes without waiting.
@@ -188,7 +201,9 @@ const FORCE_TIMEOUT: Duration = Duration::from_secs(2);
 
 fn failure_of(error: LockError) -> LockFailure {
     match error {
-        LockError::TimedOut { .. } | LockError::NotAcquired { .. } => LockFailure::TimedOut,
+        LockError::TimedOut { .. } | LockError::NotAcquired { .. } | LockError::NotReady { .. } => {
+            LockFailure::TimedOut
+        }
         LockError::Lost(_) => LockFailure::Lost,
         LockError::ShuttingDown => LockFailure::ShuttingDown,
         error => LockFailure::NotAttempted { text: error.to_string() },

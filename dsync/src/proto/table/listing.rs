@@ -55,6 +55,9 @@ pub struct WaiterInfo {
     /// Whether it waits, was notified, or missed its notification.
     #[serde(default)]
     pub state: TicketState,
+    /// Notifications that it missed so far.
+    #[serde(default)]
+    pub misses: u32,
 }
 
 /// What to force open.
@@ -116,6 +119,7 @@ impl Table {
             source: waiter.source.to_string(),
             age_ms: millis(now.since(waiter.since)),
             state: waiter.state,
+            misses: waiter.misses(),
         };
         let waiters = self.waiters.iter().take(count);
         waiters.take_while(|(_, waiter)| fits(&mut left, &waiter.resources)).map(info).collect()
