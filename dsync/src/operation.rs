@@ -162,8 +162,8 @@ impl<O: HolderRequest> Operation for O {
     }
 
     fn decode_reply(reply: LockResponse) -> Result<StampedResponse, String> {
-        let (stamp, queue) = (reply.stamp(), reply.queue());
-        Ok(StampedResponse { response: O::decode_reply(&reply)?, stamp, queue })
+        let (stamp, queue, error) = (reply.stamp(), reply.queue(), reply.error_text());
+        Ok(StampedResponse { response: O::decode_reply(&reply)?, stamp, queue, error })
     }
 }
 
@@ -208,7 +208,7 @@ impl LockerParts {
     }
 
     fn encode(&self, stamped: StampedResponse) -> LockResponse {
-        let StampedResponse { response, stamp, queue } = stamped;
+        let StampedResponse { response, stamp, queue, .. } = stamped;
         let mut reply = LockResponse::of(response, stamp.unwrap_or_default(), queue);
         if reply.code == CODE_EPOCH_DIFFERS {
             let ListId { epoch, hash } = self.locker.list_id();
