@@ -134,18 +134,15 @@ impl Tokens {
     ///
     /// One bad value from one peer would otherwise be the highest token for good, and be passed on
     /// to all. A correct token is below it: it is at most a lease and [`TOKEN_LEAD_MICROS`] ahead of
-    /// the clock of the locker that accepted it, and clocks differ by less than another lease.
+    /// the clock of the locker that accepted it, and clocks differ by less than another lease. What
+    /// is already known needs no limit: this locker's own clock may have been set back.
     fn ceiling(&self, wall: Token) -> Token {
         let clock = wall.later_by(self.lead).later_by(self.lead);
-        Token(clock.0.saturating_add(TOKEN_LEAD_MICROS))
+        Token(clock.0.saturating_add(TOKEN_LEAD_MICROS)).max(self.highest)
     }
 
     /// Records that a peer reports `token` as issued for `resources`, as far as it can be.
     pub(super) fn raise(&mut self, resources: &Resources, token: Token, wall: Token) -> Recorded {
-        // What is already known needs no limit: its own clock may have been set back.
-        if token <= self.known(resources) {
-            return Recorded::Whole;
-        }
         let ceiling = self.ceiling(wall);
         self.record(resources, token.min(ceiling));
         if token <= ceiling { Recorded::Whole } else { Recorded::Clamped }

@@ -192,15 +192,16 @@ fn actions(hold: &mut Hold) -> String {
         let (name, locker) = match output {
             Output::Send { request: Request::Lock(_), locker, .. } => ("lock", Some(locker)),
             Output::Send { request: Request::Refresh(_), locker, .. } => ("refresh", Some(locker)),
-            Output::Send {
-                request: Request::Unlock { .. } | Request::PlainUnlock { .. },
-                locker,
-                ..
-            } => ("unlock", Some(locker)),
+            Output::Send { request: Request::Unlock { .. }, locker, .. } => {
+                ("unlock", Some(locker))
+            }
+            Output::Send { request: Request::Wait(_), locker, .. } => ("wait", Some(locker)),
             Output::Send { request: Request::CancelTicket(_), locker, .. } => {
                 ("cancel_ticket", Some(locker))
             }
-            Output::Send { request: Request::Wait(_), locker, .. } => ("wait", Some(locker)),
+            Output::Send { request: Request::PlainUnlock { .. }, .. } => {
+                ("of a MinIO holder", None)
+            }
             Output::Cancel { .. } => ("cancel", None),
         };
         let locker = locker.map(|locker| locker.to_string()).unwrap_or_default();
