@@ -177,7 +177,10 @@ impl Driver {
     ) {
         let now = self.parts.env.now();
         let (response, stamp, queue) = match response {
-            Ok(StampedResponse { response, stamp, queue }) => (Ok(response), stamp, queue),
+            Ok(StampedResponse { response, stamp, queue, error }) => {
+                error.into_iter().for_each(|error| self.lock.record_error(error));
+                (Ok(response), stamp, queue)
+            }
             Err(LockerError { may_have_run, message }) => {
                 let locker =
                     self.parts.peers.lockers().get(from.0).map_or("", |locker| locker.name());

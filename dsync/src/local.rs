@@ -416,7 +416,7 @@ fn stamped(
     wall: Token,
 ) -> StampedResponse {
     let (stamp, queue) = (Some(table.stamp(wall)), table.queue_report(ticket));
-    StampedResponse { response, stamp, queue }
+    StampedResponse { response, stamp, queue, error: None }
 }
 
 impl Locker for LocalLocker {
@@ -434,6 +434,7 @@ impl Locker for LocalLocker {
                     response: Response::Lock(Err(Refusal::Full)),
                     stamp: None,
                     queue: QueueReport::default(),
+                    error: None,
                 }),
                 Ok(Err(Overloaded)) => {
                     Err(LockerError { may_have_run: false, message: "overloaded".to_owned() })

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::LockerError;
@@ -15,7 +16,7 @@ use crate::wire::LockerListing;
 pub type ResponseFuture<T> = Pin<Box<dyn Future<Output = Result<T, LockerError>> + Send>>;
 
 /// A response with the locker's token stamp.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StampedResponse {
     /// The response.
     pub response: Response,
@@ -23,6 +24,8 @@ pub struct StampedResponse {
     pub stamp: Option<TokenStamp>,
     /// State of the request's ticket in the locker's queues.
     pub queue: QueueReport,
+    /// Text of the response, if it is an error that has no code of its own.
+    pub error: Option<Arc<str>>,
 }
 
 /// A server that grants locks. [`LocalLocker`](crate::LocalLocker) does so in this process,

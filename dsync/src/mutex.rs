@@ -204,7 +204,7 @@ impl DRWMutex {
             Status::Ended(EndReason::PlainLockers) => Err(LockError::PlainLockers {
                 plain: u32::try_from(lock.inspect(Hold::plain_lockers)).unwrap_or(u32::MAX),
                 lockers: stats.lockers,
-                reason: "a lock of the MinIO type".into(),
+                reason: lock.last_error().unwrap_or_else(|| "no reason given".into()),
             }),
             Status::Ended(_) | Status::Acquiring => Err(LockError::ShuttingDown),
         }

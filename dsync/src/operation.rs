@@ -151,7 +151,7 @@ impl<O: HolderRequest> Operation for O {
             return Ok(LockResponse::invalid(text));
         }
         Ok(match callee.locker.serve(request).await {
-            Ok(stamped) => callee.encode(stamped),
+            Ok(stamped) => callee.encode(&stamped),
             Err(Overloaded) if is_lock => LockResponse::of(
                 Response::Lock(Err(Refusal::Full)),
                 TokenStamp::default(),
@@ -162,8 +162,8 @@ impl<O: HolderRequest> Operation for O {
     }
 
     fn decode_reply(reply: LockResponse) -> Result<StampedResponse, String> {
-        let (stamp, queue) = (reply.stamp(), reply.queue());
-        Ok(StampedResponse { response: O::decode_reply(&reply)?, stamp, queue })
+        let (stamp, queue, error) = (reply.stamp(), reply.queue(), reply.error_text());
+        Ok(StampedResponse { response: O::decode_reply(&reply)?, stamp, queue, error })
     }
 }
 
@@ -207,8 +207,8 @@ impl LockerParts {
         }
     }
 
-    fn encode(&self, stamped: StampedResponse) -> LockResponse {
-        let StampedResponse { response, stamp, queue } = stamped;
+    fn encode(&self, stamped: &StampedResponse) -> LockResponse {
+        let StampedResponse { response, stamp, queue, .. } = *stamped;
         let mut reply = LockResponse::of(response, stamp.unwrap_or_default(), queue);
         if reply.code == CODE_EPOCH_DIFFERS {
             let ListId { epoch, hash } = self.locker.list_id();
@@ -234,7 +234,7 @@ impl LockerParts {
         let responses = checked.into_iter().map(|check| match check {
             Err(text) => LockResponse::invalid(text),
             Ok(()) => match refreshed.next() {
-                Some(stamped) => self.encode(stamped),
+                Some(stamped) => self.encode(&stamped),
                 None => LockResponse::invalid("overloaded".to_owned()),
             },
         });

@@ -50,6 +50,7 @@ impl CountingLocker {
             response,
             stamp: (self.kind != Kind::Plain).then_some(stamp),
             queue: QueueReport::default(),
+            error: None,
         }
     }
 }

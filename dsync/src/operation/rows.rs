@@ -181,7 +181,8 @@ impl Operation for RefreshBatch {
     fn decode_reply(reply: RefreshBatchResponse) -> Result<Self::Outcome, String> {
         let decode = |reply: LockResponse| match reply.to_refresh_response() {
             Ok(response) => {
-                Ok(StampedResponse { response, stamp: reply.stamp(), queue: reply.queue() })
+                let (stamp, queue, error) = (reply.stamp(), reply.queue(), reply.error_text());
+                Ok(StampedResponse { response, stamp, queue, error })
             }
             Err(message) => Err(LockerError { may_have_run: true, message }),
         };

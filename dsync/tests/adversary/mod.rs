@@ -568,8 +568,7 @@ impl World {
     fn deliver_notifications(&mut self, index: usize) {
         while let Some(ticket) = self.lockers[index].table.poll_notification() {
             let Locker { table, clock, .. } = &self.lockers[index];
-            let report =
-                (table.stamp(clock.wall(self.now)), table.queue_report(Some(&ticket)));
+            let report = (table.stamp(clock.wall(self.now)), table.queue_report(Some(&ticket)));
             if let Some(route) = self.lockers[index].waiting.remove(&ticket.id) {
                 self.reply(route, Response::Wait { is_notified: true }, report);
             }

@@ -192,17 +192,12 @@ fn actions(hold: &mut Hold) -> String {
         let (name, locker) = match output {
             Output::Send { request: Request::Lock(_), locker, .. } => ("lock", Some(locker)),
             Output::Send { request: Request::Refresh(_), locker, .. } => ("refresh", Some(locker)),
-            Output::Send {
-                request: Request::Unlock { .. } | Request::PlainUnlock { .. },
-                locker,
-                ..
-            } => ("unlock", Some(locker)),
-            Output::Send { request: Request::CancelTicket(_), locker, .. } => {
-                ("cancel_ticket", Some(locker))
+            Output::Send { request: Request::Unlock { .. }, locker, .. } => {
+                ("unlock", Some(locker))
             }
             Output::Send { request: Request::Wait(_), locker, .. } => ("wait", Some(locker)),
             Output::Send { request: Request::CancelTicket(_), locker, .. } => {
-                ("cancel ticket", Some(locker))
+                ("cancel_ticket", Some(locker))
             }
             Output::Send { request: Request::PlainUnlock { .. }, .. } => {
                 ("of a MinIO holder", None)
