@@ -1,13 +1,15 @@
 //! Guard of a held lock.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use grid::Env;
 use grid::time::Instant;
 
-use crate::error::LossReason;
+use crate::error::{LossReason, UnlockReport};
 use crate::lock::Lock;
 use crate::proto::token::Token;
 use crate::stats::Counters;
@@ -29,12 +31,17 @@ pub struct Guard {
     lock: Arc<Lock>,
     env: Env,
     counters: Arc<Counters>,
-    token: Token,
+    token: Option<Token>,
     uid: Arc<str>,
 }
 
 impl Guard {
-    pub(crate) fn new(lock: Arc<Lock>, env: Env, counters: Arc<Counters>, token: Token) -> Self {
+    pub(crate) fn new(
+        lock: Arc<Lock>,
+        env: Env,
+        counters: Arc<Counters>,
+        token: Option<Token>,
+    ) -> Self {
         let uid = lock.inspect(|hold| Arc::clone(hold.uid()));
         counters.guard_created();
         Self { lock, env, counters, token, uid }
@@ -71,7 +78,12 @@ impl Guard {
 
     /// Returns the fencing token: greater than that of every earlier writer. See [`Token`] for the
     /// guarantees and their assumptions.
-    pub fn token(&self) -> Token {
+    ///
+    /// `None` if the lock has no token, because lockers of the MinIO type, which know no tokens, were
+    /// needed for the quorum ([B59](crate::rules#b59)). The lock excludes others all the same, but a
+    /// store cannot tell a late write of this holder from one of a later holder. A holder that needs
+    /// fencing must not write then.
+    pub fn token(&self) -> Option<Token> {
         self.token
     }
 
@@ -80,12 +92,33 @@ impl Guard {
         &self.uid
     }
 
-    /// Releases the lock: it is no longer held when this returns. The returned future resolves when
-    /// enough lockers have confirmed it for others to acquire it, and need not be awaited.
-    pub fn unlock(self) -> impl Future<Output = ()> + Send + use<> {
-        let released = self.lock.released();
+    /// Releases the lock: it is no longer held, and the release has begun, when this returns.
+    ///
+    /// The returned future reports whether all lockers have confirmed that. It need not be awaited:
+    /// without a quorum of lockers it takes up to a lease, and the release goes on without it.
+    pub fn unlock(self) -> Unlocking {
+        let released = Box::pin(self.lock.released());
         drop(self);
-        released
+        Unlocking { released }
+    }
+}
+
+/// Future of an [unlocked](Guard::unlock) lock's report. Dropping it changes nothing.
+pub struct Unlocking {
+    released: Pin<Box<dyn Future<Output = UnlockReport> + Send>>,
+}
+
+impl std::fmt::Debug for Unlocking {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Unlocking").finish_non_exhaustive()
+    }
+}
+
+impl Future for Unlocking {
+    type Output = UnlockReport;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<UnlockReport> {
+        self.released.as_mut().poll(cx)
     }
 }
 

@@ -55,6 +55,8 @@
 //! let dsync = Dsync::builder(&manager).build()?;
 //! manager.start()?;
 //! dsync.start();
+//! // Nothing to verify here; see `Dsync::open`.
+//! dsync.open();
 //!
 //! let mutex = DRWMutex::new(&dsync, ["photos/a.jpg"]);
 //! let first = mutex.lock(LockOptions::default().source("example")).await?;
@@ -63,7 +65,7 @@
 //! assert!(mutex.read_lock(options).await.is_err(), "it is locked for writing");
 //!
 //! let token = first.token();
-//! first.unlock().await;
+//! first.unlock();
 //! let second = mutex.lock(LockOptions::default()).await?;
 //! assert!(second.token() > token);
 //! # Ok(())
@@ -87,10 +89,13 @@ pub mod rules {}
 pub mod stats;
 pub mod wire;
 
+mod admission;
+mod batcher;
 mod clock;
 mod driver;
 mod dsync;
 mod guard;
+mod list_queries;
 mod live_locks;
 mod local;
 mod lock;
@@ -107,8 +112,11 @@ mod validity;
 pub use admin::{ForceReport, Listing, LockInfo};
 pub use clock::LeaseClock;
 pub use dsync::{Dsync, DsyncBuilder};
-pub use error::{BuildError, LockError, LockerError, LossReason, ResourcesError};
-pub use guard::Guard;
+pub use error::{
+    AttemptStats, BuildError, LockError, LockerError, LossReason, NotReadyReason, ResourcesError,
+    UnlockReport,
+};
+pub use guard::{Guard, Unlocking};
 pub use limits::Limits;
 pub use local::LocalLocker;
 pub use locker::Locker;

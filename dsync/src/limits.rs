@@ -68,6 +68,12 @@ pub const WAITERS_NOTIFIED_MAX: usize = 256;
 /// some may be waiting for other resources. Those behind are found when these are gone.
 pub const WAITERS_SCANNED_MAX: usize = 4 * WAITERS_NOTIFIED_MAX;
 
+/// Time between two contacts of a waiter with a locker that keeps its ticket ([B58]): a third of the
+/// time after which the locker drops it.
+///
+/// [B58]: crate::rules#b58
+pub const TICKET_RENEWAL: Duration = Duration::from_secs(5);
+
 /// Resources that one lock may take.
 pub const RESOURCES_MAX: usize = 1_000;
 
@@ -110,6 +116,13 @@ pub const TABLE_CALLERS_MAX: usize = 1_000;
 /// Refreshes in one batch.
 pub const REFRESHES_PER_BATCH: usize = 256;
 
+/// Part of the refresh interval for which a refresh waits for others to be sent with.
+pub const REFRESH_BATCH_WINDOWS: u32 = 20;
+
+/// Refreshes that are sent singly to a locker which knows no batches, before another batch is tried:
+/// it may have been upgraded.
+pub const REFRESHES_WITHOUT_BATCH: u32 = 1_000;
+
 /// Resource name bytes in one batch of refreshes. A single refresh may have more.
 pub const REFRESH_BATCH_BYTES_MAX: usize = 1024 * 1024;
 
@@ -128,6 +141,16 @@ pub const HOLDS_MAX: usize = 262_144;
 /// holder with a wrong clock must not advance all tokens.
 pub const TOKEN_LEAD_MICROS: u64 = 1_000_000;
 
+/// How far the token of a lock may be behind the wall clocks of the lockers that granted it. Further
+/// behind, it may be lower than a token that only lockers know which did not respond ([B54]).
+///
+/// [B54]: crate::rules#b54
+pub const TOKEN_LAG_MAX: Duration = Duration::from_millis(100);
+
+/// Longest round trip that a holder adds to a locker's clock reading: a token that is proposed then
+/// reaches the locker no later than its clock. Less than the lead that lockers accept.
+pub const TOKEN_ROUND_TRIP_MAX: Duration = Duration::from_micros(TOKEN_LEAD_MICROS / 2);
+
 /// Token slots of a locker, each with the highest token of all resources that share it.
 pub const TOKEN_SLOTS: usize = 4_096;
 
@@ -136,6 +159,11 @@ pub const RECOVERY_RETRY: Duration = Duration::from_millis(200);
 
 /// Timeout of one query for the leases of a node.
 pub const RECOVERY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Queries of each other server's list of lockers in one lease ([B65]).
+///
+/// [B65]: crate::rules#b65
+pub const CONFIRMATIONS_PER_LEASE: u32 = 8;
 
 /// Shortest configurable lease: there must be room for the margin and some refreshes.
 const LEASE_MIN: Duration = Duration::from_millis(100);
@@ -239,6 +267,35 @@ impl Limits {
         let lease = lease.min(self.lease);
         let error = lease.mul_f64(f64::from(2 * CLOCK_RATE_ERROR_PPM) / 1e6);
         lease.saturating_sub(error).saturating_sub(self.scheduling_margin)
+    }
+
+    /// Returns how long another server counts as one with the same list of lockers, from when it was
+    /// queried: half a lease ([B65]).
+    ///
+    /// [B65]: crate::rules#b65
+    pub fn confirmation_period(&self) -> Duration {
+        self.lease / 2
+    }
+
+    /// Returns how long a process must have been up before it counts toward the agreement on a list
+    /// of lockers, unless all servers agree: one and a half leases, and the possible clock error. Its
+    /// earlier process may have been counted, with another list, for half a lease after it ended, and
+    /// leases that were granted until then last for another lease ([B65]).
+    ///
+    /// [B65]: crate::rules#b65
+    pub fn settling_period(&self) -> Duration {
+        let error = self.lease.mul_f64(f64::from(4 * CLOCK_RATE_ERROR_PPM) / 1e6);
+        self.lease + self.lease / 2 + error
+    }
+
+    /// Returns the time between two queries of another server's list of lockers.
+    pub fn confirmation_interval(&self) -> Duration {
+        self.lease / CONFIRMATIONS_PER_LEASE
+    }
+
+    /// Returns how long a refresh waits for others to be sent with.
+    pub fn refresh_batch_window(&self) -> Duration {
+        self.refresh_interval / REFRESH_BATCH_WINDOWS
     }
 
     /// Checks that the values fit together.

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::error::LockerError;
 use crate::limits::{LISTED_BYTES_MAX, LISTED_MAX, Limits, WAIT_POLL};
 use crate::locker::{Locker, ResponseFuture, StampedResponse};
+use crate::proto::agreement::FOREVER;
 use crate::proto::hold::{Request, Response};
 use crate::proto::quorum::ListId;
 use crate::proto::table::{
@@ -51,6 +52,8 @@ struct TableState {
     wait_seq: u64,
     /// When the timer task runs next.
     next_wakeup: Option<Instant>,
+    /// Until when this server is admitted, by what is known now.
+    admitted_until: Instant,
 }
 
 impl std::fmt::Debug for LocalLocker {
@@ -68,7 +71,13 @@ impl LocalLocker {
     {
         let (now, wall) = (env.now(), Token::from_wall(env.wall()));
         let table = Table::new(limits, nodes, now, wall, env.seed());
-        let state = TableState { table, waiters: BTreeMap::new(), wait_seq: 0, next_wakeup: None };
+        let state = TableState {
+            table,
+            waiters: BTreeMap::new(),
+            wait_seq: 0,
+            next_wakeup: None,
+            admitted_until: FOREVER,
+        };
         let inner = LockerInner {
             name: name.into(),
             env,
@@ -97,6 +106,7 @@ impl LocalLocker {
         let (now, wall) = (inner.env.now(), Token::from_wall(inner.env.wall()));
         let (result, notifications, is_earlier) = {
             let mut state = inner.state.lock();
+            state.check_admission(now);
             let result = operation(&mut state, now, wall);
             let notifications = state.take_notifications();
             let due = state.table.poll_timeout();
@@ -174,14 +184,18 @@ impl LocalLocker {
         self.inner.has_list.load(Ordering::Acquire)
     }
 
-    /// Sets whether this server has verified that it belongs to the cluster; see
-    /// [`Table::set_admitted`].
-    pub fn set_admitted(&self, is_admitted: bool) {
+    /// Sets until when this server is known to belong to the cluster; not at all if that is now or
+    /// earlier. Without a call it always does. See [`Table::set_admitted`].
+    pub fn set_admitted_until(&self, until: Instant) {
         // A change that must not be lost to an overload: it takes no permit.
         let now = self.inner.env.now();
         let notifications = {
             let mut state = self.inner.state.lock();
-            state.table.set_admitted(is_admitted, now);
+            state.admitted_until = until;
+            let is_admitted = now < until;
+            if state.table.is_admitted() != is_admitted {
+                state.table.set_admitted(is_admitted, now);
+            }
             state.take_notifications()
         };
         for waiter in notifications {
@@ -371,6 +385,13 @@ impl LockerInner {
 }
 
 impl TableState {
+    /// Ends the admission in time, also if the process was suspended meanwhile.
+    fn check_admission(&mut self, now: Instant) {
+        if self.admitted_until <= now && self.table.is_admitted() {
+            self.table.set_admitted(false, now);
+        }
+    }
+
     /// Takes the waiters that are to be notified now.
     fn take_notifications(&mut self) -> Vec<oneshot::Sender<()>> {
         let mut notifications = Vec::new();
@@ -406,7 +427,7 @@ fn stamped(
     wall: Token,
 ) -> StampedResponse {
     let (stamp, queue) = (Some(table.stamp(wall)), table.queue_report(ticket));
-    StampedResponse { response, stamp, queue }
+    StampedResponse { response, stamp, queue, error: None }
 }
 
 impl Locker for LocalLocker {
@@ -424,6 +445,7 @@ impl Locker for LocalLocker {
                     response: Response::Lock(Err(Refusal::Full)),
                     stamp: None,
                     queue: QueueReport::default(),
+                    error: None,
                 }),
                 Ok(Err(Overloaded)) => {
                     Err(LockerError { may_have_run: false, message: "overloaded".to_owned() })

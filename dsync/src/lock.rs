@@ -6,7 +6,7 @@ use grid::sync::Mutex;
 use grid::time::Instant;
 use tokio::sync::{Notify, watch};
 
-use crate::error::LossReason;
+use crate::error::{LossReason, UnlockReport};
 use crate::proto::hold::{Hold, Output, Status};
 use crate::validity::{Published, Validity};
 
@@ -16,21 +16,38 @@ pub(crate) struct Lock {
     number: u64,
     hold: Mutex<Hold>,
     validity: Validity,
+    /// Text of the last refusal that has no code of its own.
+    error: Mutex<Option<Arc<str>>>,
     /// Wakes the driver after a change by another task.
     changed: Notify,
     ended: watch::Sender<Option<LossReason>>,
-    released: watch::Sender<bool>,
+    released: watch::Sender<Release>,
+}
+
+/// Progress of a lock's release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Release {
+    report: UnlockReport,
+    is_finished: bool,
+}
+
+impl Release {
+    fn of(hold: &Hold) -> Self {
+        Self { report: hold.unlock_report(), is_finished: hold.is_finished() }
+    }
 }
 
 impl Lock {
     pub(crate) fn new(number: u64, hold: Hold) -> Self {
+        let released = watch::Sender::new(Release::of(&hold));
         Self {
             number,
             hold: Mutex::new(hold),
             validity: Validity::default(),
+            error: Mutex::default(),
             changed: Notify::new(),
             ended: watch::Sender::new(None),
-            released: watch::Sender::new(false),
+            released,
         }
     }
 
@@ -42,6 +59,16 @@ impl Lock {
         &self.validity
     }
 
+    /// Records the text of a refusal, for the error of the acquisition.
+    pub(crate) fn record_error(&self, error: Arc<str>) {
+        *self.error.lock() = Some(error);
+    }
+
+    /// Returns the text of the last refusal that has no code of its own.
+    pub(crate) fn last_error(&self) -> Option<Arc<str>> {
+        self.error.lock().clone()
+    }
+
     /// Applies a change as the driver: publishes the status, and collects the outputs.
     pub(crate) fn drive<R>(
         &self,
@@ -49,7 +76,7 @@ impl Lock {
         out: &mut Vec<Output>,
         change: impl FnOnce(&mut Hold) -> R,
     ) -> R {
-        let (result, status, is_released) = {
+        let (result, status, release) = {
             let mut hold = self.hold.lock();
             let result = change(&mut hold);
             if let Status::Held { until, .. } = hold.status(now)
@@ -58,19 +85,19 @@ impl Lock {
                 hold.expire(now);
             }
             out.extend(std::iter::from_fn(|| hold.poll_output()));
-            (result, hold.status(now), hold.is_released())
+            (result, hold.status(now), Release::of(&hold))
         };
-        self.publish_status(status, is_released);
+        self.publish_status(status, Some(release));
         result
     }
 
-    fn publish_status(&self, status: Status, is_released: bool) {
+    fn publish_status(&self, status: Status, release: Option<Release>) {
         if let Status::Ended(end) = status {
             self.validity.revoke();
             self.ended.send_if_modified(|ended| ended.replace(end.into()).is_none());
         }
-        if is_released {
-            self.released.send_replace(true);
+        if let (Status::Ended(_), Some(release)) = (status, release) {
+            self.released.send_if_modified(|known| std::mem::replace(known, release) != release);
         }
     }
 
@@ -81,7 +108,7 @@ impl Lock {
             let result = change(&mut hold);
             (result, hold.status(now))
         };
-        self.publish_status(status, false);
+        self.publish_status(status, None);
         self.changed.notify_one();
         result
     }
@@ -110,12 +137,14 @@ impl Lock {
         }
     }
 
-    /// Resolves when others can acquire the lock.
-    pub(crate) fn released(self: &Arc<Self>) -> impl Future<Output = ()> + Send + use<> {
+    /// Resolves when no locker has a grant of the lock left, or when its driver has ended.
+    pub(crate) fn released(&self) -> impl Future<Output = UnlockReport> + Send + use<> {
         let mut released = self.released.subscribe();
         async move {
-            // The sender is dropped only after the lock has ended.
-            let _ = released.wait_for(|is_released| *is_released).await;
+            // Without a sender the driver has ended: nothing more is confirmed.
+            let _ = released.wait_for(|release| release.is_finished).await;
+            let release = *released.borrow();
+            release.report
         }
     }
 }

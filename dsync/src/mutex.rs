@@ -10,7 +10,7 @@ use crate::error::{LockError, ResourcesError};
 use crate::guard::Guard;
 use crate::limits::{LOCK_TIMEOUT, TEXT_BYTES_MAX};
 use crate::live_locks::LockOrder;
-use crate::proto::hold::{EndReason, Hold, Status};
+use crate::proto::hold::{AttemptLimit, EndReason, Hold, Status};
 use crate::proto::quorum::LockKind;
 use crate::proto::resources::Resources;
 
@@ -27,7 +27,7 @@ use crate::proto::resources::Resources;
 ///     let mutex = DRWMutex::new(dsync, ["photos/a.jpg", "photos/b.jpg"]);
 ///     let guard = mutex.lock(LockOptions::default().timeout(Duration::from_secs(10))).await?;
 ///     // Everything that is written carries `guard.token()`.
-///     guard.unlock().await;
+///     guard.unlock();
 ///     Ok(())
 /// }
 /// ```
@@ -40,28 +40,40 @@ pub struct DRWMutex {
 /// Options of one acquisition.
 #[derive(Debug, Clone)]
 pub struct LockOptions {
-    timeout: Option<Duration>,
+    attempt_limit: AttemptLimit,
     source: Arc<str>,
 }
 
 impl Default for LockOptions {
     fn default() -> Self {
-        Self { timeout: Some(LOCK_TIMEOUT), source: Arc::from("") }
+        Self { attempt_limit: AttemptLimit::Timeout(LOCK_TIMEOUT), source: Arc::from("") }
     }
 }
 
 impl LockOptions {
-    /// Sets the timeout of the acquisition; [`LOCK_TIMEOUT`] by default.
+    /// Sets the timeout of the acquisition; [`LOCK_TIMEOUT`] by default. Zero means
+    /// [`try_once`](Self::try_once).
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
+        self.attempt_limit = match timeout {
+            Duration::ZERO => AttemptLimit::Once,
+            timeout => AttemptLimit::Timeout(timeout),
+        };
+        self
+    }
+
+    /// Tries once: each locker is asked once. If they do not grant the lock, the acquisition fails
+    /// at once with [`LockError::NotAcquired`], and never waits in a queue.
+    #[must_use]
+    pub fn try_once(mut self) -> Self {
+        self.attempt_limit = AttemptLimit::Once;
         self
     }
 
     /// Acquires without a timeout, until the future is dropped.
     #[must_use]
     pub fn forever(mut self) -> Self {
-        self.timeout = None;
+        self.attempt_limit = AttemptLimit::Unlimited;
         self
     }
 
@@ -116,7 +128,7 @@ impl DRWMutex {
     ///
     /// ```
     /// # use dsync::{Dsync, DRWMutex, LockError, LockOptions, Token};
-    /// # async fn write(_: Token) {}
+    /// # async fn write(_: Option<Token>) {}
     /// async fn rewrite(dsync: &Dsync) -> Result<(), LockError> {
     ///     let mutex = DRWMutex::new(dsync, ["photos/a.jpg"]);
     ///     mutex.lock_with(LockOptions::default(), async |guard| write(guard.token()).await).await
@@ -169,24 +181,31 @@ impl DRWMutex {
 
     async fn acquire(&self, kind: LockKind, options: LockOptions) -> Result<Guard, LockError> {
         let resources = self.resources.clone()?;
-        let LockOptions { timeout, source } = options;
+        let LockOptions { attempt_limit, source } = options;
         if source.len() > TEXT_BYTES_MAX {
             return Err(LockError::SourceTooLong { bytes: source.len(), max: TEXT_BYTES_MAX });
         }
         let runtime = Handle::try_current().map_err(|_| LockError::NoRuntime)?;
-        let Dsync { env, locks, tasks, counters, .. } = &self.dsync;
+        let Dsync { env, locks, tasks, counters, admission, .. } = &self.dsync;
         let began = env.now();
-        let lock = locks.begin(LockOrder { resources, kind, source, timeout })?;
+        let attempt_limit = admission.wait(attempt_limit).await?;
+        let lock = locks.begin(LockOrder { resources, kind, source, attempt_limit })?;
         let status = tasks.acquisition(Arc::clone(&lock), runtime).acquire().await;
         let now = env.now();
         let (waited, stats) = (now.since(began), lock.inspect(Hold::stats));
         counters.record_attempt(status, waited, stats);
         match status {
             Status::Held { token, .. } => {
-                locks.observe_token(token);
+                token.into_iter().for_each(|token| locks.observe_token(token));
                 Ok(Guard::new(lock, env.clone(), Arc::clone(counters), token))
             }
             Status::Ended(EndReason::TimedOut) => Err(LockError::TimedOut { waited, stats }),
+            Status::Ended(EndReason::NotAcquired) => Err(LockError::NotAcquired { stats }),
+            Status::Ended(EndReason::PlainLockers) => Err(LockError::PlainLockers {
+                plain: u32::try_from(lock.inspect(Hold::plain_lockers)).unwrap_or(u32::MAX),
+                lockers: stats.lockers,
+                reason: lock.last_error().unwrap_or_else(|| "no reason given".into()),
+            }),
             Status::Ended(_) | Status::Acquiring => Err(LockError::ShuttingDown),
         }
     }

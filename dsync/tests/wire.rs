@@ -350,6 +350,7 @@ async fn b55_minio_lockers_are_polled_and_their_responses_suffice_for_a_lock() {
         tokio::spawn(manager.clone().serve(listener));
     }
     dsync.start();
+    dsync.open();
     for url in &urls[1..] {
         let connection = managers[0].connection(url).expect("configured");
         connection.wait_connected().await.expect("it is up");

@@ -16,7 +16,7 @@ pub(crate) mod wire;
 
 use std::time::Duration;
 
-use dsync::{DRWMutex, Dsync, Guard, LockError, LockOptions, LossReason};
+use dsync::{DRWMutex, Dsync, Guard, LockError, LockOptions, LossReason, Token};
 use grid::{HandlerError, RegisterError, RequestContext, TypedOutput, TypedReceiver};
 use tokio::sync::watch;
 
@@ -102,7 +102,7 @@ impl HoldSession {
             Err(NotAcquired::Cancelled) => return Ok(()),
         };
         let granted = HoldResponse::Granted {
-            token: guard.token().get(),
+            token: guard.token().map_or(0, Token::get),
             uid: guard.uid().to_owned(),
             valid_for_ms: valid_for_ms(&guard),
         };
@@ -160,7 +160,7 @@ impl HoldSession {
                         self.output.send(&HoldResponse::Pong { number, valid_for_ms }).await?;
                     }
                     None => {
-                        guard.unlock().await;
+                        guard.unlock();
                         return Ok(());
                     }
                 },

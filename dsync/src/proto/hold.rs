@@ -30,13 +30,13 @@ use grid::time::Instant;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use super::quorum::{LockKind, quorum};
+use super::quorum::{ListId, LockKind, quorum};
 use super::resources::Resources;
 use super::table::{Granted, LockRequest, RefreshOutcome, RefreshRequest, Refusal};
 use super::token::{Token, TokenClock};
 use super::waiters::Ticket;
 pub use crate::error::AttemptStats;
-use crate::error::LossReason;
+use crate::error::{LossReason, UnlockReport};
 use crate::limits::Limits;
 use grid::check_schedule::CheckSchedule;
 
@@ -48,14 +48,18 @@ mod release;
 mod responses;
 #[cfg(test)]
 mod tests;
+mod tickets;
 
-use locker_state::{LockerState, OutstandingRpc, Vote};
+use locker_state::{Family, LockerState, OutstandingRpc, PendingRelease, Vote};
 
 /// Parameters of one lock.
 #[derive(Debug, Clone)]
 pub struct HoldConfig {
     /// Number of lockers.
     pub lockers: usize,
+    /// Whether each of them is known to be of this crate. Those that are not, or that are absent
+    /// here, show it by their first response.
+    pub are_ours: Vec<bool>,
     /// Resources to lock.
     pub resources: Resources,
     /// Read or write.
@@ -64,16 +68,29 @@ pub struct HoldConfig {
     pub owner: Arc<str>,
     /// Call site in the holder's code, for operators.
     pub source: Arc<str>,
+    /// List of lockers that this server uses.
+    pub list: ListId,
     /// Unique id of this lock, different from that of every other lock ever.
     pub id: Arc<str>,
-    /// When to stop trying; never if absent.
-    pub deadline: Option<Instant>,
+    /// How long to try.
+    pub attempt_limit: AttemptLimit,
     /// How to wait after a conflict.
     pub wait_mode: WaitMode,
     /// Lease, timeouts and intervals.
     pub limits: Limits,
     /// Seed of the jitter.
     pub seed: u64,
+}
+
+/// How long to try to acquire a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttemptLimit {
+    /// One attempt. It fails as soon as the lockers' responses exclude a quorum.
+    Once,
+    /// As many attempts as fit into this time.
+    Timeout(Duration),
+    /// As many attempts as needed.
+    Unlimited,
 }
 
 /// How to wait for a lock that others hold.
@@ -188,8 +205,9 @@ pub enum Status {
     Acquiring,
     /// Held.
     Held {
-        /// Fencing token of the lock.
-        token: Token,
+        /// Fencing token of the lock; `None` if MinIO lockers, which know no tokens, were needed for
+        /// the quorum.
+        token: Option<Token>,
         /// End of its validity, by the holder's clock.
         until: Instant,
     },
@@ -206,6 +224,10 @@ pub enum EndReason {
     Cancelled,
     /// The deadline passed before it was acquired.
     TimedOut,
+    /// Its only attempt failed.
+    NotAcquired,
+    /// It is a read lock of several resources, and MinIO lockers, which grant none, exclude a quorum.
+    PlainLockers,
     /// Too few lockers confirmed a refresh in time.
     Expired,
     /// Too few lockers still have the grant: it was forced open.
@@ -217,7 +239,11 @@ impl From<EndReason> for LossReason {
         match end {
             EndReason::Expired => Self::Expired,
             EndReason::Revoked => Self::Revoked,
-            EndReason::Unlocked | EndReason::Cancelled | EndReason::TimedOut => Self::Released,
+            EndReason::Unlocked
+            | EndReason::Cancelled
+            | EndReason::TimedOut
+            | EndReason::NotAcquired
+            | EndReason::PlainLockers => Self::Released,
         }
     }
 }
@@ -227,7 +253,7 @@ enum Phase {
     Voting { until: Instant },
     Fencing { token: Token, until: Instant },
     Waiting { until: Instant, is_notified: bool },
-    Held { token: Token },
+    Held { token: Token, is_fenced: bool },
     Ended(EndReason),
 }
 
@@ -236,13 +262,18 @@ enum Phase {
 pub struct Hold {
     config: HoldConfig,
     quorum: usize,
+    deadline: Option<Instant>,
     phase: Phase,
     lockers: Vec<LockerState>,
     uid: Arc<str>,
     request: Option<LockRequest>,
     tokens: TokenClock,
+    /// Earliest time of the ticket, as far as the lockers said.
+    ticket_time: Token,
     ticket: Option<Ticket>,
     stats: AttemptStats,
+    /// Releases that no locker confirmed before the grant expired.
+    expired_releases: usize,
     out: VecDeque<Output>,
     next_rpc: u64,
     rng: SmallRng,
@@ -252,15 +283,27 @@ pub struct Hold {
 impl Hold {
     /// Begins the first attempt. `tokens` is the process's estimate of the lockers' clocks.
     pub fn new(config: HoldConfig, tokens: TokenClock, now: Instant) -> Self {
+        let deadline = match config.attempt_limit {
+            AttemptLimit::Timeout(timeout) => Some(now + timeout),
+            AttemptLimit::Once | AttemptLimit::Unlimited => None,
+        };
         let mut hold = Self {
+            deadline,
             quorum: quorum(config.lockers, config.kind),
             phase: Phase::Voting { until: now },
-            lockers: (0..config.lockers).map(|_| LockerState::new(now)).collect(),
+            lockers: (0..config.lockers)
+                .map(|locker| {
+                    let is_ours = config.are_ours.get(locker).copied().unwrap_or(false);
+                    LockerState::new(if is_ours { Family::Ours } else { Family::Unknown }, now)
+                })
+                .collect(),
             uid: Arc::clone(&config.id),
             request: None,
             tokens,
+            ticket_time: Token::default(),
             ticket: None,
             stats: AttemptStats::default(),
+            expired_releases: 0,
             out: VecDeque::new(),
             next_rpc: 0,
             rng: SmallRng::seed_from_u64(config.seed),
@@ -275,8 +318,10 @@ impl Hold {
     /// Returns the state at `now`.
     pub fn status(&self, now: Instant) -> Status {
         match self.phase {
-            Phase::Held { token } => match self.valid_until() {
-                Some(until) if until > now => Status::Held { token, until },
+            Phase::Held { token, is_fenced } => match self.valid_until() {
+                Some(until) if until > now => {
+                    Status::Held { token: is_fenced.then_some(token), until }
+                }
                 _ => Status::Ended(EndReason::Expired),
             },
             Phase::Ended(end) => Status::Ended(end),
@@ -288,7 +333,7 @@ impl Hold {
 
     /// Returns whether the lock has ended and all its grants are released.
     pub fn is_finished(&self) -> bool {
-        matches!(self.phase, Phase::Ended(_)) && self.lockers.iter().all(LockerState::is_released)
+        matches!(self.phase, Phase::Ended(_)) && self.lockers.iter().all(LockerState::is_finished)
     }
 
     /// Returns whether enough lockers have confirmed the release, or never granted, for others to
@@ -297,6 +342,17 @@ impl Hold {
         let free = self.lockers.iter().filter(|state| state.is_released()).count();
         matches!(self.phase, Phase::Ended(_))
             && free >= quorum(self.config.lockers, LockKind::Write)
+    }
+
+    /// Returns where the release is confirmed.
+    pub fn unlock_report(&self) -> UnlockReport {
+        let lockers = self.lockers.len();
+        let pending = self.lockers.iter().filter(|state| !state.is_released()).count();
+        let confirmed = match self.phase {
+            Phase::Ended(_) => lockers.saturating_sub(pending + self.expired_releases),
+            _ => 0,
+        };
+        UnlockReport { lockers, confirmed, expired: self.expired_releases }
     }
 
     /// Returns the counters so far.
@@ -316,12 +372,17 @@ impl Hold {
 
     /// Returns when [`handle_timeout`](Self::handle_timeout) is due at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let releases =
-            self.lockers.iter().filter_map(|state| state.pending_release.as_ref()?.due());
+        let releases = self.lockers.iter().filter_map(|state| {
+            let release = state.pending_release.as_ref().map(PendingRelease::due);
+            let cancel = state.ticket_cancel.map(|cancel| cancel.expires_at);
+            release.into_iter().chain(cancel).min()
+        });
         let own = match self.phase {
-            Phase::Voting { until }
-            | Phase::Fencing { until, .. }
-            | Phase::Waiting { until, .. } => Some(until),
+            Phase::Voting { until } | Phase::Fencing { until, .. } => Some(until),
+            Phase::Waiting { until, .. } => {
+                let waits = self.lockers.iter().filter_map(|state| state.wait_at);
+                waits.filter(|_| self.ticket.is_some()).chain([until]).min()
+            }
             Phase::Held { .. } => {
                 let idle = self.lockers.iter().filter(|state| state.is_idle());
                 let refresh = idle.map(|state| state.refresh_at).min();
@@ -332,7 +393,7 @@ impl Hold {
         };
         let deadline = match self.phase {
             Phase::Held { .. } | Phase::Ended(_) => None,
-            _ => self.config.deadline,
+            _ => self.deadline,
         };
         releases.chain(own).chain(deadline).min()
     }
@@ -340,10 +401,11 @@ impl Hold {
     /// Fires the timers that are due.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.send_due_releases(now);
-        let is_late = self.config.deadline.is_some_and(|deadline| deadline <= now);
+        self.expire_ticket_cancels(now);
+        let is_late = self.deadline.is_some_and(|deadline| deadline <= now);
         match self.phase {
             Phase::Voting { .. } | Phase::Fencing { .. } if is_late => {
-                self.count_refusals();
+                self.count_outcomes();
                 self.end(EndReason::TimedOut, now);
             }
             Phase::Waiting { .. } if is_late => self.end(EndReason::TimedOut, now),
@@ -351,14 +413,12 @@ impl Hold {
                 self.fail(now);
             }
             Phase::Waiting { until, .. } if until <= now => self.begin_attempt(now),
+            Phase::Waiting { .. } => self.send_due_waits(now),
             Phase::Held { .. } => {
                 self.evaluate_votes(now);
                 self.send_due_refreshes(now);
             }
-            Phase::Voting { .. }
-            | Phase::Fencing { .. }
-            | Phase::Waiting { .. }
-            | Phase::Ended(_) => {}
+            Phase::Voting { .. } | Phase::Fencing { .. } | Phase::Ended(_) => {}
         }
         self.check_after_change();
     }

@@ -159,12 +159,18 @@ impl Table {
     }
 
     /// Sets whether this server has verified that it belongs to the cluster. Until then, its locker
-    /// grants, queues and reinstates nothing; releases, forced releases and cancellations run.
+    /// grants, extends, queues and reinstates nothing; releases, forced releases and cancellations
+    /// run.
     pub fn set_admitted(&mut self, is_admitted: bool, now: Instant) {
         self.is_admitted = is_admitted;
         self.handle_timeout(now);
         self.notify_all(now);
         self.check_after_change();
+    }
+
+    /// Returns whether this server has verified that it belongs to the cluster.
+    pub fn is_admitted(&self) -> bool {
+        self.is_admitted
     }
 
     /// Grants or refuses a lock. A refused one is queued, if it has a ticket.
@@ -269,6 +275,11 @@ impl Table {
         now: Instant,
         wall: Token,
     ) -> RefreshOutcome {
+        if !self.is_admitted {
+            // Not even a grant that exists: a majority may use another list of lockers by now, and
+            // waits for the leases of this one to end.
+            return RefreshOutcome::Closed;
+        }
         let lease = self.lease;
         if let Some(LeaseClaim { request, token, .. }) = &refresh.claim {
             if request.list.differs_from(self.list) {
@@ -292,7 +303,6 @@ impl Table {
             return kept;
         }
         match &refresh.claim {
-            _ if !self.is_admitted => RefreshOutcome::Closed,
             Some(claim) => self.insert_claimed(claim, kept, now),
             None if self.gate.is_open() => RefreshOutcome::NotFound,
             None => RefreshOutcome::Closed,

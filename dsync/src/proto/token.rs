@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::keyed::Key;
 use super::resources::Resources;
-use crate::limits::{TOKEN_LEAD_MICROS, TOKEN_SLOTS};
+use crate::limits::{TOKEN_LEAD_MICROS, TOKEN_ROUND_TRIP_MAX, TOKEN_SLOTS};
 
 /// A fencing token. Later grants have greater tokens.
 ///
@@ -223,6 +223,17 @@ impl TokenClock {
         if stamp.wall != Token(0) && is_newer {
             (self.wall, self.observed_at) = (stamp.wall, now);
         }
+    }
+
+    /// Records the stamp in the response to a request that was sent at `sent_at`, received now. The
+    /// next request will take about as long: its token is to reach the locker on time.
+    pub fn observe_response(&mut self, stamp: TokenStamp, sent_at: Instant, now: Instant) {
+        let round_trip = now.since(sent_at).min(TOKEN_ROUND_TRIP_MAX);
+        let wall = match stamp.wall {
+            Token(0) => Token(0),
+            wall => wall.later_by(round_trip),
+        };
+        self.observe(TokenStamp { wall, ..stamp }, now);
     }
 
     /// Records an issued token.

@@ -354,6 +354,11 @@ impl LockResponse {
         (stamp != TokenStamp::default()).then_some(stamp)
     }
 
+    /// Returns the text of an error that has no code of its own.
+    pub(crate) fn error_text(&self) -> Option<Arc<str>> {
+        (self.code == CODE_ERROR && !self.error.is_empty()).then(|| Arc::from(self.error.as_str()))
+    }
+
     /// Returns what the response says about the locker's queues.
     pub(crate) fn queue(&self) -> QueueReport {
         QueueReport { is_queued: self.is_queued, last_ticket: self.last_ticket }

@@ -27,6 +27,7 @@ impl World {
         self.observed_held |= matches!(status, Status::Held { .. });
         match status {
             Status::Held { token, .. } if held.token.is_none() => {
+                let token = token.expect("all lockers know tokens");
                 held.token = Some(token);
                 self.granted += 1;
                 self.second_rounds += u64::from(held.hold.stats().second_rounds > 0);
@@ -45,7 +46,7 @@ impl World {
                 }
             }
             Status::Held { token, .. } => {
-                assert_eq!(held.token, Some(token), "the token of a held lock never changes");
+                assert_eq!(held.token, token, "the token of a held lock never changes");
             }
             Status::Ended(_) => {
                 self.lost += u64::from(held.token.take().is_some());
@@ -81,7 +82,7 @@ impl World {
         for (index, client) in self.clients.iter().enumerate() {
             let now = client.clock.now(self.now);
             for held in client.holds.values() {
-                if let Status::Held { token, .. } = held.hold.status(now) {
+                if let Status::Held { token: Some(token), .. } = held.hold.status(now) {
                     for name in held.resources.iter() {
                         let history = &self.history[name];
                         let latest_conflicting = match held.kind {

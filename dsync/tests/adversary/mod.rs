@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dsync::Limits;
-use dsync::proto::hold::{Failure, Hold, HoldConfig, Output, Request, Response, RpcId, WaitMode};
-use dsync::proto::quorum::LockKind;
+use dsync::proto::hold::{
+    AttemptLimit, Failure, Hold, HoldConfig, Output, Request, Response, RpcId, WaitMode,
+};
+use dsync::proto::quorum::{ListId, LockKind};
 use dsync::proto::resources::Resources;
 use dsync::proto::table::{ForceTarget, HeldLease, Table, WaitOutcome};
 use dsync::proto::token::{Token, TokenClock, TokenStamp};
+use dsync::proto::waiters::QueueReport;
 use grid::time::Instant;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -145,7 +148,7 @@ struct Route {
 
 enum Event {
     Request(Route, Request),
-    Response(Route, Response, TokenStamp),
+    Response(Route, Response, (TokenStamp, QueueReport)),
     Timeout(Route),
     Timer { client: usize, incarnation: u64, hold: u64 },
     LockerTimer(usize),
@@ -264,11 +267,12 @@ impl World {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Request(route, request) => self.serve(route, request),
-            Event::Response(route, response, stamp) => {
-                self.deliver(route, Ok(response), Some(stamp));
+            Event::Response(route, response, (stamp, queue)) => {
+                self.deliver(route, Ok(response), (Some(stamp), queue));
             }
             Event::Timeout(route) => {
-                self.deliver(route, Err(Failure { may_have_run: true }), None);
+                let nothing = (None, QueueReport::default());
+                self.deliver(route, Err(Failure { may_have_run: true }), nothing);
             }
             Event::Timer { client, incarnation, hold } => {
                 let owner = &mut self.clients[client];
@@ -446,12 +450,14 @@ impl World {
         let id: Arc<str> = format!("{client}-{number}").into();
         let config = HoldConfig {
             lockers: self.faults.lockers,
+            are_ours: Vec::new(),
             resources: resources.clone(),
             kind,
             owner: client.to_string().into(),
             source: "test".into(),
+            list: ListId::default(),
             id: Arc::clone(&id),
-            deadline: Some(now + Duration::from_secs(30)),
+            attempt_limit: AttemptLimit::Timeout(Duration::from_secs(30)),
             wait_mode: self.faults.wait_mode,
             limits: limits(),
             seed: self.rng.random(),
@@ -519,6 +525,11 @@ impl World {
     fn serve(&mut self, route: Route, request: Request) {
         let locker = &mut self.lockers[route.locker];
         let (now, wall) = (locker.clock.now(self.now), locker.clock.wall(self.now));
+        let ticket = match &request {
+            Request::Lock(request) | Request::Wait(request) => request.ticket.clone(),
+            Request::Unlock { waiter, .. } => waiter.as_ref().and_then(|own| own.ticket.clone()),
+            Request::Refresh(_) | Request::CancelTicket(_) | Request::PlainUnlock { .. } => None,
+        };
         let response = match request {
             Request::Lock(request) => {
                 let result = locker.table.lock(&request, now, wall);
@@ -547,18 +558,19 @@ impl World {
                 (!is_enqueued).then_some(Response::Wait { is_notified: false })
             }
         };
-        let stamp = locker.table.stamp(wall);
+        let report = (locker.table.stamp(wall), locker.table.queue_report(ticket.as_ref()));
         if let Some(response) = response {
-            self.reply(route, response, stamp);
+            self.reply(route, response, report);
         }
         self.deliver_notifications(route.locker);
     }
 
     fn deliver_notifications(&mut self, index: usize) {
         while let Some(ticket) = self.lockers[index].table.poll_notification() {
-            let stamp = self.lockers[index].table.stamp(Token::default());
+            let Locker { table, clock, .. } = &self.lockers[index];
+            let report = (table.stamp(clock.wall(self.now)), table.queue_report(Some(&ticket)));
             if let Some(route) = self.lockers[index].waiting.remove(&ticket.id) {
-                self.reply(route, Response::Wait { is_notified: true }, stamp);
+                self.reply(route, Response::Wait { is_notified: true }, report);
             }
         }
         let locker = &self.lockers[index];
@@ -568,13 +580,13 @@ impl World {
         }
     }
 
-    fn reply(&mut self, route: Route, response: Response, stamp: TokenStamp) {
+    fn reply(&mut self, route: Route, response: Response, report: (TokenStamp, QueueReport)) {
         if !self.is_lost(route.client, route.locker) {
             let is_slow =
                 self.faults.slow_responses && !self.is_healed && self.rng.random_bool(0.5);
             let slow = if is_slow { self.rng.random_range(0..1_900_000_000) } else { 0 };
             let when = self.now + self.delay() + slow;
-            self.push(when, Event::Response(route, response, stamp));
+            self.push(when, Event::Response(route, response, report));
         }
     }
 
@@ -582,18 +594,18 @@ impl World {
         &mut self,
         route: Route,
         response: Result<Response, Failure>,
-        stamp: Option<TokenStamp>,
+        report: (Option<TokenStamp>, QueueReport),
     ) {
         let client = &mut self.clients[route.client];
         let now = client.clock.now(self.now);
         if client.incarnation != route.incarnation {
             return;
         }
-        if let Some(stamp) = stamp {
+        if let Some(stamp) = report.0 {
             client.tokens.observe(stamp, now);
         }
         if let Some(held) = client.holds.get_mut(&route.hold) {
-            held.hold.handle_response((route.locker, route.rpc), response, stamp, now);
+            held.hold.handle_response((route.locker, route.rpc), response, report, now);
             self.drain(route.client, route.hold);
         }
     }

@@ -53,6 +53,7 @@ async fn start(
         .expect("valid lockers");
     manager.start().expect("a runtime");
     dsync.start();
+    dsync.open();
     let serve_task = tokio::spawn(manager.clone().serve(listener));
     Server { manager, dsync, serve_task }
 }

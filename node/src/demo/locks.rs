@@ -283,7 +283,7 @@ impl LockWorker {
     /// Holds the lock for a while, and releases it.
     async fn hold(&mut self, resources: Vec<usize>, kind: LockKind, guard: Guard) -> LockOutcome {
         let guard = Arc::new(guard);
-        let claim = LockClaim { node: self.node, resources, kind, token: guard.token() };
+        let claim = LockClaim { node: self.node, resources, kind, token: guard.token().unwrap_or_default() };
         let Some(entered) = self.exclusion.register(claim, Arc::clone(&guard) as Arc<_>) else {
             return LockOutcome::Lost;
         };
@@ -292,7 +292,7 @@ impl LockWorker {
         drop(entered);
         // This is the last reference.
         if let Some(guard) = Arc::into_inner(guard) {
-            guard.unlock().await;
+            guard.unlock();
         }
         if is_held { LockOutcome::Granted } else { LockOutcome::Lost }
     }

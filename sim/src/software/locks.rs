@@ -8,7 +8,7 @@ use std::time::Duration;
 use dsync::locker::ResponseFuture;
 use dsync::{
     DRWMutex, Dsync, ForceTarget, GrantInfo, Guard, Limits, LockError, LockOptions, Locker,
-    LockerError, Stats,
+    LockerError, Stats, Token,
 };
 use grid::Env;
 use grid::sync::Mutex;
@@ -44,6 +44,7 @@ impl Software for DsyncSoftware {
             .env(Env::new(host.clock.clone(), &mut rng))
             .build()?;
         dsync.start();
+        dsync.open();
         host.locks.set(Arc::new(DsyncClient(dsync)));
         Ok(())
     }
@@ -115,7 +116,7 @@ const FORCE_TIMEOUT: Duration = Duration::from_secs(2);
 
 fn failure_of(error: LockError) -> LockFailure {
     match error {
-        LockError::TimedOut { .. } => LockFailure::TimedOut,
+        LockError::TimedOut { .. } | LockError::NotAcquired { .. } => LockFailure::TimedOut,
         LockError::Lost(_) => LockFailure::Lost,
         LockError::ShuttingDown => LockFailure::ShuttingDown,
         error => LockFailure::NotAttempted { text: error.to_string() },
@@ -131,7 +132,7 @@ struct DsyncLock {
 
 impl DsyncLock {
     fn new(guard: Guard) -> Arc<Self> {
-        let (token, id) = (guard.token().get(), guard.uid().to_owned());
+        let (token, id) = (guard.token().map_or(0, Token::get), guard.uid().to_owned());
         Arc::new(Self { guard: Mutex::new(Some(guard)), token, id })
     }
 
@@ -172,7 +173,12 @@ impl HeldLock for DsyncLock {
 
     fn unlock(&self) -> BoxFuture<()> {
         match self.take() {
-            Some(guard) => Box::pin(guard.unlock()),
+            Some(guard) => {
+                let unlocking = guard.unlock();
+                Box::pin(async move {
+                    unlocking.await;
+                })
+            }
             None => Box::pin(std::future::ready(())),
         }
     }
