@@ -28,8 +28,9 @@
 //! - For tokens: at least a lease passes between two moments at which so many lockers restart that
 //!   no quorum keeps its state. The lockers' clock skew plus any backward clock step in that time
 //!   is less than a lease.
-//! - No two processes run under the name of one server, and all servers have the same list of
-//!   lockers. (A locker refuses callers that assume another number of lockers.)
+//! - No two processes run under the name of one server, and all servers know the same servers. Lists
+//!   of lockers may differ, and change from one process of a server to the next: locks are granted
+//!   and taken only by the list that most servers are known to have.
 //!
 //! # Not guaranteed
 //!
