@@ -36,7 +36,12 @@ pub struct Guard {
 }
 
 impl Guard {
-    pub(crate) fn new(lock: Arc<Lock>, env: Env, counters: Arc<Counters>, token: Option<Token>) -> Self {
+    pub(crate) fn new(
+        lock: Arc<Lock>,
+        env: Env,
+        counters: Arc<Counters>,
+        token: Option<Token>,
+    ) -> Self {
         let uid = lock.inspect(|hold| Arc::clone(hold.uid()));
         counters.guard_created();
         Self { lock, env, counters, token, uid }

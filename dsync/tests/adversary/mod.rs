@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dsync::Limits;
-use dsync::proto::hold::{AttemptLimit, Failure, Hold, HoldConfig, Output, Request, Response, RpcId, WaitMode};
+use dsync::proto::hold::{
+    AttemptLimit, Failure, Hold, HoldConfig, Output, Request, Response, RpcId, WaitMode,
+};
 use dsync::proto::quorum::LockKind;
 use dsync::proto::resources::Resources;
 use dsync::proto::table::{ForceTarget, HeldLease, Table, WaitOutcome};

@@ -92,10 +92,9 @@ impl Hold {
                     Refusal::Conflict => Availability::Blocked,
                     Refusal::QueuedAhead => Availability::QueuedAhead,
                     Refusal::ListDiffers => Availability::ListDiffers,
-                    Refusal::Closed
-                    | Refusal::NotReady
-                    | Refusal::AttemptEnded
-                    | Refusal::Full => Availability::NotReady,
+                    Refusal::Closed | Refusal::NotReady | Refusal::AttemptEnded | Refusal::Full => {
+                        Availability::NotReady
+                    }
                 };
             }
         }
