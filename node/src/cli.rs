@@ -15,9 +15,9 @@ pub(crate) use self::iam::{
     Attachment, GroupCommand, IamArgs, IamCommand, PolicyCommand, ServiceAccountCommand,
     UserCommand,
 };
+pub(crate) use self::lock::LocksArgs;
 #[cfg(unix)]
 pub(crate) use self::lock::{ExecArgs, LockArgs};
-pub(crate) use self::lock::LocksArgs;
 pub(crate) use self::metrics::MetricsArgs;
 
 /// Maximum number of concurrent calls of a bench. Each has its own histogram.

@@ -160,9 +160,7 @@ async fn lock_and_run(
     hold.release(waits).await;
     match ended? {
         CommandEnd::Exited(code) => Ok(code),
-        CommandEnd::LockLost(lost) => {
-            Err(LockFailure::Lost { resources: request.resources, lost })
-        }
+        CommandEnd::LockLost(lost) => Err(LockFailure::Lost { resources: request.resources, lost }),
     }
 }
 

@@ -101,7 +101,7 @@ impl SurvivedSignals {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let entered = runtime.enter();
         for signal in FORWARDED.iter().chain(&STOPPING) {
-            handle(*signal)?;
+            drop(handle(*signal)?); // the handler stays
         }
         drop(entered);
         Ok(Self { _runtime: runtime })

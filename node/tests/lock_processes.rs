@@ -32,9 +32,11 @@ const FORWARDED: [(&str, i32); 11] = [
 const STUBBORN: &str =
     "trap '' TERM; say pid $$; say held $GRIDWIRE_LOCK_TOKEN; while :; do sleep 0.05; done";
 
-/// Exits with 5 if it runs although the first command, which is stubborn, has not ended.
+/// Exits with 5 if it runs although the first command, which is stubborn, has not ended. (It may be
+/// a zombie: its parent is stopped.)
 fn after_stubborn(first: &Tool) -> String {
-    format!("kill -0 $(cat {}.pid) 2>/dev/null && exit 5; {HOLD}", first.files)
+    let state = format!("sed 's/.*) //' /proc/$(cat {}.pid)/stat 2>/dev/null", first.files);
+    format!("case \"$({state})\" in ''|Z*) ;; *) exit 5 ;; esac; {HOLD}")
 }
 
 /// Returns the process id of a tool's watchdog.
@@ -166,12 +168,11 @@ fn command_of_a_tool_killed_with_its_watchdog_is_ended_by_the_kernel() {
     let first = entry(&cluster, 0, 0).lock("first", &["a"], HOLD_TO_THE_END);
     first.token();
     let next = entry(&cluster, 1, 1).lock("next", &["a"], &after(&first));
-    // Stopped, the watchdog does nothing. Killed first, the tool would end the command.
-    let watchdog = watchdog(&first);
-    kill("STOP", &[watchdog]);
+    // Stopped, the tool cannot react to the end of the watchdog.
+    kill("STOP", &[pid(&first)]);
+    kill("KILL", &[watchdog(&first)]);
     kill("KILL", &[pid(&first)]);
     first.wait_file("ended");
-    kill("KILL", &[watchdog]);
     assert_eq!(first.end().code, None);
     assert_passes_on(next);
 }

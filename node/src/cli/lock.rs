@@ -152,10 +152,11 @@ mod tests {
 
     #[test]
     fn lock_is_tried_once_with_a_flag_or_without_a_timeout() {
-        let wait_max = |flags: &[&str]| match parse(&["lock", "a"], &[flags, &["--", "true"]].concat()) {
-            Ok(Tool::Lock(arguments)) => arguments.wait_max(),
-            parsed => panic!("{parsed:?}"),
-        };
+        let wait_max =
+            |flags: &[&str]| match parse(&["lock", "a"], &[flags, &["--", "true"]].concat()) {
+                Ok(Tool::Lock(arguments)) => arguments.wait_max(),
+                parsed => panic!("{parsed:?}"),
+            };
         assert_eq!(wait_max(&[]), Duration::from_secs(10));
         for flags in [&["--try"][..], &["--timeout", "0"], &["--timeout", "0s"]] {
             assert_eq!(wait_max(flags), Duration::ZERO, "{flags:?}");

@@ -35,11 +35,11 @@ pub(super) struct Deadlines {
 }
 
 impl Deadlines {
-    /// Returns the deadlines for a lock that is valid until then, `validity` after it was
-    /// confirmed.
-    pub(super) fn new(until: Instant, validity: Duration) -> Self {
-        let kill_at = earlier(until, KILL_MARGIN.min(validity / KILL_DIVISOR));
-        let grace = TERMINATE_TIMEOUT.min(validity / TERMINATE_DIVISOR);
+    /// Returns the deadlines for a lock that is valid until then, and `longest` when it has just been
+    /// refreshed.
+    pub(super) fn new(until: Instant, longest: Duration) -> Self {
+        let kill_at = earlier(until, KILL_MARGIN.min(longest / KILL_DIVISOR));
+        let grace = TERMINATE_TIMEOUT.min(longest / TERMINATE_DIVISOR);
         Self { terminate_at: earlier(kill_at, grace), kill_at }
     }
 

@@ -28,8 +28,10 @@ const VALID_PERCENT: u32 = 99;
 /// The validity, and the outstanding pings.
 #[derive(Debug, Default)]
 pub(super) struct Validity {
-    /// End of the validity, and its length; `None` before the first pong.
-    confirmed: Option<(Instant, Duration)>,
+    /// `None` before the first pong.
+    until: Option<Instant>,
+    /// The longest validity of any pong: about that of a lock that was just refreshed.
+    longest: Duration,
     /// Number of the next ping.
     next: u64,
     /// Numbers and times of the pings without a pong, in order.
@@ -56,14 +58,17 @@ impl Validity {
             if sent == number {
                 // The latest pong wins, even if it shortens the validity.
                 let validity = valid_for * VALID_PERCENT / 100;
-                self.confirmed = Some((at + validity, validity));
+                self.until = Some(at + validity);
+                self.longest = self.longest.max(validity);
             }
         }
     }
 
     /// When the command must end; `None` if the lock was never confirmed.
     pub(super) fn deadlines(&self) -> Option<Deadlines> {
-        self.confirmed.map(|(until, validity)| Deadlines::new(until, validity))
+        // Pongs of a lock that is no longer refreshed report ever shorter validities. The command
+        // has the same time to end nevertheless.
+        self.until.map(|until| Deadlines::new(until, self.longest))
     }
 
     /// Whether a command may run now.
@@ -73,7 +78,7 @@ impl Validity {
 
     #[cfg(test)]
     fn until(&self) -> Option<Instant> {
-        self.confirmed.map(|(until, _)| until)
+        self.until
     }
 }
 
@@ -123,6 +128,22 @@ mod tests {
         }
         validity.handle_pong(2, Duration::ZERO);
         assert_eq!(validity.until(), Some(sent + 2 * SECOND), "a pong may shorten the validity");
+    }
+
+    #[test]
+    fn command_has_the_same_time_to_end_when_the_validity_shrinks() {
+        let now = Instant::now();
+        let mut validity = Validity::default();
+        for (number, seconds) in [(0, 60), (1, 30), (2, 6)] {
+            assert_eq!(validity.ping(now), Some(number));
+            validity.handle_pong(number, seconds * SECOND);
+            let deadlines = validity.deadlines().expect("it is confirmed");
+            assert_eq!(deadlines.kill_at - deadlines.terminate_at, 5 * SECOND, "{seconds} s");
+        }
+        assert!(validity.is_valid(now), "0.44 s are left");
+        assert_eq!(validity.ping(now), Some(3));
+        validity.handle_pong(3, 5 * SECOND);
+        assert!(!validity.is_valid(now), "the time to end has begun");
     }
 
     #[test]
