@@ -41,8 +41,8 @@ pub struct Bounds {
     ///
     /// [B62]: crate::rules#b62
     pub converge_ms: u64,
-    /// Time within which the background work of a recovered cluster, reconciliations of IAM, is
-    /// idle for a moment.
+    /// Time within which the background work of a recovered cluster, reconciliations of IAM and
+    /// queries for lists of lockers, is idle for a moment.
     pub idle_ms: u64,
     has_socket_stalls: bool,
 }
@@ -89,7 +89,7 @@ impl Bounds {
             drift_ppm,
             iam_load_ms: cluster.iam.as_ref().map_or(0, iam_load_ms),
             converge_ms: cluster.iam.as_ref().map_or(0, |iam| converge_ms(iam, reconnect_ms)),
-            idle_ms: if cluster.iam.is_some() { 5_000 } else { 0 },
+            idle_ms: if cluster.iam.is_some() || cluster.locks.is_some() { 5_000 } else { 0 },
             has_socket_stalls,
         }
     }

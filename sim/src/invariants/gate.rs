@@ -4,7 +4,8 @@
 //! Checked where the flags of processes differ. The invariant knows the flags of every process from
 //! the run, not from the servers:
 //!
-//! - Before a process has verified its peers, it is granted no lock, and its locker grants none.
+//! - Before a process has verified its peers, it is granted no lock, and its locker grants none. Its
+//!   locker may know leases of its earlier processes: locks that were requested before it started.
 //! - A lock is granted only under a list that more than half of all nodes had during the last
 //!   lease. Proof: an open gate relies on confirmations that are at most half a lease old, and the
 //!   attempt that it admits ends within a sixth.
@@ -29,12 +30,21 @@ use crate::world::NodeView;
 pub(super) struct LockGate {
     suspended: SuspendedHolders,
     processes: BTreeMap<Node, Vec<Process>>,
-    requested: BTreeMap<CallId, Vec<Node>>,
+    requested: BTreeMap<CallId, Request>,
+}
+
+/// A lock that was requested, and has not ended.
+#[derive(Debug)]
+struct Request {
+    at_ms: u64,
+    /// The list of the process that requested it.
+    lockers: Vec<Node>,
 }
 
 /// One process of a node.
 #[derive(Debug)]
 struct Process {
+    started_ms: u64,
     lockers: Vec<Node>,
     is_verified: bool,
     /// When it ended; `None` while it runs.
@@ -51,8 +61,12 @@ impl Invariant for LockGate {
         match (&event.kind, event.node) {
             (EventKind::LockersConfigured { lockers }, Some(node)) => {
                 self.end_process(node, event.at_ms);
-                let process =
-                    Process { lockers: lockers.clone(), is_verified: false, ended_ms: None };
+                let process = Process {
+                    started_ms: event.at_ms,
+                    lockers: lockers.clone(),
+                    is_verified: false,
+                    ended_ms: None,
+                };
                 self.processes.entry(node).or_default().push(process);
             }
             (EventKind::PeersVerified, Some(node)) => {
@@ -69,7 +83,7 @@ impl Invariant for LockGate {
             (EventKind::LockRequested { call, .. }, Some(node)) => {
                 if let Some(process) = self.process(node) {
                     let lockers = process.lockers.clone();
-                    self.requested.insert(*call, lockers);
+                    self.requested.insert(*call, Request { at_ms: event.at_ms, lockers });
                 }
             }
             (EventKind::LockFailed { call, .. } | EventKind::LockEnded { call, .. }, _) => {
@@ -86,7 +100,8 @@ impl Invariant for LockGate {
     fn on_tick(&mut self, hold_views: &[HoldView], _context: &CheckContext<'_>) -> CheckResult {
         let holders =
             hold_views.iter().filter(|hold| hold.is_held && !self.suspended.is_exempt(hold.call));
-        let mut known = holders.filter_map(|hold| Some((hold, self.requested.get(&hold.call)?)));
+        let list_of = |call| self.requested.get(call).map(|request| &request.lockers);
+        let mut known = holders.filter_map(|hold| Some((hold, list_of(&hold.call)?)));
         let Some((first, list)) = known.next() else { return Ok(()) };
         match known.find(|(_, other)| *other != list) {
             None => Ok(()),
@@ -103,10 +118,18 @@ impl Invariant for LockGate {
             return Ok(());
         }
         for NodeView { node, locks, .. } in views {
-            let grants = locks.locker.as_ref().map_or(0, |locker| locker.grants.len());
-            if grants > 0 && self.process(*node).is_some_and(|process| !process.is_verified) {
+            let Some(process) = self.process(*node).filter(|process| !process.is_verified) else {
+                continue;
+            };
+            let calls = locks.locker.iter().flat_map(|locker| &locker.grants);
+            let requests = calls.filter_map(|grant| {
+                let call = grant.call?;
+                Some((call, self.requested.get(&call)?))
+            });
+            let mut new = requests.filter(|(_, request)| request.at_ms > process.started_ms);
+            if let Some((call, _)) = new.next() {
                 return Err(format!(
-                    "the locker of {node} has {grants} grants before it has verified its peers"
+                    "the locker of {node} has granted call {call} before it has verified its peers"
                 ));
             }
         }
@@ -214,7 +237,10 @@ mod tests {
         let grants = vec![GrantView { id: "lock-0".to_owned(), call: Some(0) }];
         views[1].locks.locker = Some(LockerView { is_open: true, grants, ..LockerView::default() });
         let mut harness = harness([BOTH, BOTH]);
-        assert_violates(harness.on_view(LATE, &views), "the locker of node-1 has 1 grants before");
+        assert_violates(harness.on_view(LATE, &views), "node-1 has granted call 0 before");
+        let mut restarted = self::harness([BOTH, BOTH]);
+        restarted.feed([(LATE + 1, CALLEE, configured(BOTH))]);
+        assert_eq!(restarted.on_view(LATE + 2, &views), Ok(()), "a lease of its earlier process");
         harness.feed([(LATE, CALLEE, EventKind::PeersVerified)]);
         assert_eq!(harness.on_view(LATE, &views), Ok(()));
     }

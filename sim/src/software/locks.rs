@@ -1,5 +1,6 @@
 //! The production locks: dsync on every node, configured by the plan.
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -13,7 +14,7 @@ use dsync::{
 use grid::Env;
 use grid::sync::Mutex;
 use grid::time::Instant;
-use iam_bootstrap::verify::{self, VerifyOptions};
+use iam_bootstrap::bootstrap::{Bootstrap, ClusterLocks};
 use iam_bootstrap::{HashKey, SystemConfig};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -26,6 +27,7 @@ use crate::lock::{
 };
 use crate::node::url;
 use crate::plan::{LocksPlan, Node, Plan};
+use crate::recorder::NodeRecorder;
 
 use super::minio;
 
@@ -54,14 +56,15 @@ impl Software for DsyncSoftware {
             .env(env.clone())
             .build()?;
         dsync.start();
-        if self.0.flags.is_empty() {
+        let bootstrap = if self.0.flags.is_empty() {
             dsync.open();
+            None
         } else {
             let lockers = flags.lockers.clone();
             host.recorder.record(EventKind::LockersConfigured { lockers });
-            open_once_verified(host, &flags, (dsync.clone(), env))?;
-        }
-        host.locks.set(Arc::new(DsyncClient(dsync)));
+            Some(bootstrap(host, &flags, (dsync.clone(), env))?)
+        };
+        host.locks.set(Arc::new(DsyncClient { dsync, bootstrap }));
         Ok(())
     }
 }
@@ -101,31 +104,37 @@ impl Flags {
     }
 }
 
-/// Verifies in the background that the peers have the same flags, and opens the locks then.
-fn open_once_verified(
+/// Starts the server in the one order that is safe: its locks open once its peers are verified.
+fn bootstrap(
     host: &Host,
     flags: &Flags,
     (dsync, env): (Dsync, Env),
-) -> Result<(), Box<dyn Error>> {
-    let config = Arc::new(flags.config(host.nodes));
-    verify::serve(&host.manager, &config)?;
-    let (peers, recorder, ending) =
-        (host.manager.connections(), host.recorder.clone(), host.ending.clone());
-    tokio::spawn(async move {
-        let options = VerifyOptions { env, limit: None };
-        let verified = verify::verify_among(peers, &config, options, |_| {});
-        tokio::select! {
-            biased;
-            () = ending.pass() => {}
-            verified = verified => {
-                if verified.is_ok() {
-                    recorder.record(EventKind::PeersVerified);
-                    dsync.open();
-                }
-            }
-        }
-    });
-    Ok(())
+) -> Result<Bootstrap, Box<dyn Error>> {
+    let locks = RecordedLocks { dsync, recorder: host.recorder.clone() };
+    let bootstrap = Bootstrap::builder(&host.manager, flags.config(host.nodes))
+        .locks(locks)
+        .env(env)
+        .register()?;
+    // The world starts the manager, after all software is installed.
+    bootstrap.start(|| Ok::<_, Infallible>(()))?;
+    Ok(bootstrap)
+}
+
+/// Records when locks open.
+struct RecordedLocks {
+    dsync: Dsync,
+    recorder: NodeRecorder,
+}
+
+impl ClusterLocks for RecordedLocks {
+    fn open(&self) {
+        self.recorder.record(EventKind::PeersVerified);
+        self.dsync.open();
+    }
+
+    fn close(&self, reason: &str) {
+        self.dsync.close(reason);
+    }
 }
 
 /// Returns the dsync limits of all nodes.
@@ -136,12 +145,15 @@ fn limits_of(plan: &LocksPlan) -> Limits {
     limits
 }
 
-struct DsyncClient(Dsync);
+struct DsyncClient {
+    dsync: Dsync,
+    bootstrap: Option<Bootstrap>,
+}
 
 impl LockClient for DsyncClient {
     fn lock(&self, request: LockRequest) -> BoxFuture<Result<Arc<dyn HeldLock>, LockFailure>> {
         let LockRequest { resources, write, timeout, source } = request;
-        let mutex = DRWMutex::new(&self.0, resources);
+        let mutex = DRWMutex::new(&self.dsync, resources);
         Box::pin(async move {
             let options = LockOptions::default().timeout(timeout).source(&source);
             let granted = match write {
@@ -153,7 +165,7 @@ impl LockClient for DsyncClient {
     }
 
     fn force_unlock(&self, resource: String) -> BoxFuture<usize> {
-        let dsync = self.0.clone();
+        let dsync = self.dsync.clone();
         Box::pin(async move {
             let report = dsync.force_unlock(&ForceTarget::Resource(resource), FORCE_TIMEOUT).await;
             report.forced.len()
@@ -161,13 +173,16 @@ impl LockClient for DsyncClient {
     }
 
     fn shutdown(&self, grace: Duration) -> BoxFuture<()> {
-        let dsync = self.0.clone();
+        if let Some(bootstrap) = &self.bootstrap {
+            bootstrap.stop();
+        }
+        let dsync = self.dsync.clone();
         Box::pin(async move { dsync.shutdown(grace).await })
     }
 
     fn view(&self) -> LocksView {
-        let locker = self.0.locker().and_then(|own| poll_once(own.list(FORCE_TIMEOUT)));
-        let Stats { live, second_rounds, notifications, locker: locker_stats, .. } = self.0.stats();
+        let locker = self.dsync.locker().and_then(|own| poll_once(own.list(FORCE_TIMEOUT)));
+        let Stats { live, second_rounds, notifications, locker: locker_stats, .. } = self.dsync.stats();
         let locker = locker.and_then(Result::ok).map(|listing| LockerView {
             is_open: listing.is_open,
             grants: listing.grants.into_iter().map(view_of).collect(),
