@@ -79,7 +79,10 @@ impl Invariant for BoundedResources {
             let remotes = TASKS_PER_REMOTE * (views.len() - 1);
             let locks = locks(view, views.len());
             let max = remotes + calls + handlers + view.sockets + locks + TASKS_UNATTRIBUTED;
-            if view.tasks > max {
+            // The test double of MinIO has a task for each of its requests.
+            let locks = context.plan.cluster.locks.as_ref();
+            let is_minio = locks.is_some_and(|locks| locks.minio.contains(&view.node));
+            if view.tasks > max && !is_minio {
                 return Err(format!(
                     "{} has {} tasks, at most {max} are needed",
                     view.node, view.tasks

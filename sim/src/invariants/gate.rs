@@ -203,7 +203,13 @@ mod tests {
     /// Two nodes that have started with these lists, and a lock that the first one requested.
     fn harness(lists: [&[Node]; 2]) -> Harness {
         let mut locks = LocksPlan::new(12_000, 2_000, vec![CALLER, CALLEE]);
-        locks.flags = vec![FlagsPlan { node: CALLER, from_ms: 0, lockers: vec![CALLER], build: 0 }];
+        locks.flags = vec![FlagsPlan {
+            node: CALLER,
+            from_ms: 0,
+            lockers: vec![CALLER],
+            build: 0,
+            root_user: 0,
+        }];
         let mut harness = Harness::with_locks(LockGate::default(), locks);
         harness.feed([(0, CALLER, configured(lists[0])), (0, CALLEE, configured(lists[1]))]);
         harness.feed([(LATE, CALLER, made(0, &lock(|_| {})))]);

@@ -27,6 +27,8 @@ pub struct LinkHealth {
     last_fault_by_link: BTreeMap<(Node, Node), u64>,
     last_fault_by_node: BTreeMap<Node, u64>,
     skew_max_ms: u64,
+    /// Nodes with flags of their own, which may restart when all faults are healed.
+    reconfigured: Vec<Node>,
     /// When each node last reported a connection to another.
     connected: BTreeMap<(Node, Node), u64>,
     /// Since when a pair has had a connection made after its last fault.
@@ -43,7 +45,13 @@ impl LinkHealth {
         let late = plan.cluster.late.iter().map(|(node, _)| LastingFault::Down(*node));
         let wrong_secret =
             plan.cluster.wrong_secret_nodes.iter().map(|node| LastingFault::WrongSecret(*node));
-        Self { lasting: late.chain(wrong_secret).collect(), skew_max_ms, ..Self::default() }
+        let flags = plan.cluster.locks.iter().flat_map(|locks| &locks.flags);
+        Self {
+            lasting: late.chain(wrong_secret).collect(),
+            skew_max_ms,
+            reconfigured: flags.map(|flags| flags.node).collect(),
+            ..Self::default()
+        }
     }
 
     /// Handles an event.
@@ -64,6 +72,9 @@ impl LinkHealth {
                 *last = (*last).max(at + lasts_ms);
             }
             (EventKind::Healed, _) => {
+                for node in &self.reconfigured {
+                    self.last_fault_by_node.insert(*node, at);
+                }
                 for fault in std::mem::take(&mut self.lasting) {
                     match fault {
                         LastingFault::Link(a, b) | LastingFault::Slow(a, b) => {

@@ -40,7 +40,8 @@ impl Invariant for NoLeaks {
             let is_ours = locks.is_some_and(|locks| !locks.minio.contains(&view.node));
             let queries = if is_ours { remotes + 1 } else { 0 };
             let iam = context.plan.cluster.iam.as_ref().map_or(0, |_| remotes + TASKS_OF_IAM);
-            let expected = TASKS_PER_REMOTE * remotes + usize::from(is_locker) + queries + iam + metrics;
+            let expected =
+                TASKS_PER_REMOTE * remotes + usize::from(is_locker) + queries + iam + metrics;
             if view.tasks != expected {
                 return Err(format!(
                     "{} has {} tasks at quiescence instead of {expected}",

@@ -39,6 +39,9 @@ pub struct FlagsPlan {
     /// Number of its build, which may differ between servers.
     #[serde(skip_serializing_if = "is_zero", default)]
     pub build: u8,
+    /// Number of its root user, which must not differ between servers.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub root_user: u8,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -121,8 +124,9 @@ impl LocksPlan {
     /// Returns whether a process of `node` that started at `now_ms` has flags that differ from
     /// those of the plan, so that it has to restart before the cluster can recover.
     pub(crate) fn has_other_flags(&self, node: Node, now_ms: u64) -> bool {
-        self.flags_at(node, now_ms)
-            .is_some_and(|flags| flags.lockers != self.lockers || flags.build != 0)
+        self.flags_at(node, now_ms).is_some_and(|flags| {
+            flags.lockers != self.lockers || flags.build != 0 || flags.root_user != 0
+        })
     }
 
     /// Removes a node, for a smaller plan.
@@ -244,7 +248,8 @@ mod tests {
     fn invalid_locks_plan_is_refused() {
         type Change = fn(&mut LocksPlan);
         let locks = || LocksPlan::new(12_000, 2_000, vec![Node(0), Node(2)]);
-        let flags = |node, from_ms, lockers| FlagsPlan { node, from_ms, lockers, build: 0 };
+        let flags =
+            |node, from_ms, lockers| FlagsPlan { node, from_ms, lockers, build: 0, root_user: 0 };
         assert_eq!(locks().check(3), Ok(()));
         let cases: [(Change, &str); 8] = [
             (|plan| plan.minio = vec![Node(3)], "there is no node-3"),

@@ -1,5 +1,6 @@
 //! Servers have different lists of lockers: one of three has itself alone, or two of five have
-//! another list than the others.
+//! another list than the others. Or one of three has another root user, and does not belong to the
+//! cluster.
 //!
 //! Quorums of two lists need not share a locker. Only the list that most nodes have is used
 //! ([B65]): the other nodes are granted no lock until they restart with that list. The nodes that
@@ -30,16 +31,26 @@ const DURATION_MS: u64 = 40_000;
 const AGREED_MS: u64 = 2 * LEASE_MS as u64 + 4_000;
 
 fn plan(seed: u64) -> Plan {
-    let nodes = if seed.is_multiple_of(2) { 3 } else { 5 };
+    // One alone, two of five, or another root user.
+    let (nodes, root_user) = [(3, 0), (5, 0), (3, 1)][(seed % 3) as usize];
     let (mut plan, mut rng) =
         new_locks_plan("locks_lists_differ", seed, nodes, DURATION_MS, LEASE_MS);
     let list = |range: std::ops::Range<u8>| range.map(Node).collect::<Vec<_>>();
     let outliers = if nodes == 3 { list(0..1) } else { list(3..5) };
     if let Some(locks) = &mut plan.cluster.locks {
         locks.lockers = list(0..3);
-        let lockers = if nodes == 3 { list(0..1) } else { list(2..5) };
-        let flags =
-            |node: &Node| FlagsPlan { node: *node, from_ms: 0, lockers: lockers.clone(), build: 0 };
+        let lockers = match (nodes, root_user) {
+            (3, 0) => list(0..1),
+            (3, _) => list(0..3),
+            _ => list(2..5),
+        };
+        let flags = |node: &Node| FlagsPlan {
+            node: *node,
+            from_ms: 0,
+            lockers: lockers.clone(),
+            build: 0,
+            root_user,
+        };
         locks.flags = outliers.iter().map(flags).collect();
     }
     for on in (0..nodes).map(Node) {

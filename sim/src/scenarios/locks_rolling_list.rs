@@ -68,6 +68,7 @@ fn configure(locks: &mut LocksPlan, (from, to): (&[Node], &[Node]), restarts: &[
         from_ms,
         lockers: lockers.to_vec(),
         build: 0,
+        root_user: 0,
     };
     let before = (0..NODES).map(|node| flags(0, Node(node), from));
     let after = restarts.iter().map(|(at, node)| flags(*at, *node, to));

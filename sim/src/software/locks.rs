@@ -73,6 +73,7 @@ impl Software for DsyncSoftware {
 struct Flags {
     lockers: Vec<Node>,
     build: u8,
+    root_user: u8,
     lease_ms: u32,
 }
 
@@ -84,6 +85,7 @@ impl Flags {
         Self {
             lockers: own.map_or_else(|| plan.lockers.clone(), |own| own.lockers.clone()),
             build: own.map_or(0, |own| own.build),
+            root_user: own.map_or(0, |own| own.root_user),
             lease_ms: plan.lease_ms,
         }
     }
@@ -95,6 +97,7 @@ impl Flags {
         let arguments = [
             format!("--lockers={}", lockers.join(",")),
             format!("--lock-lease={}ms", self.lease_ms),
+            format!("--root-user=root-{}", self.root_user),
         ];
         SystemConfig::collect(&hash_key)
             .endpoints((0..nodes).map(|node| url(Node(node))))
@@ -182,7 +185,8 @@ impl LockClient for DsyncClient {
 
     fn view(&self) -> LocksView {
         let locker = self.dsync.locker().and_then(|own| poll_once(own.list(FORCE_TIMEOUT)));
-        let Stats { live, second_rounds, notifications, locker: locker_stats, .. } = self.dsync.stats();
+        let Stats { live, second_rounds, notifications, locker: locker_stats, .. } =
+            self.dsync.stats();
         let locker = locker.and_then(Result::ok).map(|listing| LockerView {
             is_open: listing.is_open,
             grants: listing.grants.into_iter().map(view_of).collect(),

@@ -73,7 +73,8 @@ fn choose(
     let other = rng.random_range(0..lists.len());
     let index = if rng.random_bool(usual) { 0 } else { other };
     let build = pick(rng, &[0, 0, 1]);
-    FlagsPlan { node, from_ms, lockers: lists[index].clone(), build }
+    let root_user = pick(rng, &[0, 0, 0, 0, 0, 1]);
+    FlagsPlan { node, from_ms, lockers: lists[index].clone(), build, root_user }
 }
 
 const FAULTS: [FaultClass; 6] =
