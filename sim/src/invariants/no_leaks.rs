@@ -52,8 +52,11 @@ impl Invariant for NoLeaks {
         Ok(())
     }
 
-    fn at_end(&mut self, views: &[NodeView], _context: &CheckContext<'_>) -> CheckResult {
-        match views.iter().find(|view| view.tasks > 0) {
+    fn at_end(&mut self, views: &[NodeView], context: &CheckContext<'_>) -> CheckResult {
+        // The test double of MinIO ends its sweeps only at the next one.
+        let locks = context.plan.cluster.locks.as_ref();
+        let is_minio = |node| locks.is_some_and(|locks| locks.minio.contains(&node));
+        match views.iter().find(|view| view.tasks > 0 && !is_minio(view.node)) {
             None => Ok(()),
             Some(view) => Err(format!("{} left {} tasks behind", view.node, view.tasks)),
         }
