@@ -64,8 +64,9 @@ async fn b59_readers_share_and_exclude_writers_across_kinds() {
     let short = Duration::from_millis(50);
     let writer = cluster.minio(3).mutex(&["a"]);
     assert!(writer.lock(LockKind::Write, short).await.is_none(), "it is read-locked");
-    let refused = DRWMutex::new(cluster.dsync(1), ["a"]).lock(LockOptions::default().try_once());
-    let refused = refused.await.expect_err("it is read-locked");
+    let tried = DRWMutex::new(cluster.dsync(1), ["a"]);
+    let refused = tried.lock(LockOptions::default().try_once()).await;
+    let refused = refused.expect_err("it is read-locked");
     assert!(refused.to_string().contains("others hold it"), "{refused}");
     drop(ours);
     assert!(theirs.unlock().await, "the lockers confirm it");
@@ -109,7 +110,7 @@ async fn b59_locks_are_forced_open_by_uid_across_kinds() {
 async fn b59_read_lock_of_several_resources_fails_at_once_with_the_reason() {
     let cluster = Cluster::start(&[Minio, Minio, Minio], &[Ours]).await;
     let mutex = DRWMutex::new(cluster.dsync(3), ["a", "b"]);
-    let refused = mutex.read_lock(LockOptions::default().forever()).await.expect_err("two names");
+    let refused = mutex.read_lock(default()).await.expect_err("two names");
     assert!(matches!(refused, LockError::PlainLockers { plain: 3, lockers: 3, .. }), "{refused:?}");
     assert!(refused.to_string().contains("more than one resource"), "{refused}");
     drop(mutex.lock(default()).await.expect("a write lock of several is granted"));
