@@ -195,6 +195,7 @@ impl ListingMerge {
         for waiter in response.waiters {
             let known = self.waiters.entry(waiter.id.clone()).or_insert_with(|| waiter.clone());
             known.age_ms = known.age_ms.max(waiter.age_ms);
+            known.state = known.state.max(waiter.state);
         }
         if !response.is_open {
             self.listing.closed.push(name);

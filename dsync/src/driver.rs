@@ -1,6 +1,6 @@
 //! Drives one lock: sends its requests to lockers, delivers their responses, runs its timer.
 
-use std::future::{Future, poll_fn};
+use std::future::{Future, poll_fn, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,7 +16,9 @@ use crate::lock::Lock;
 use crate::locker::{ResponseFuture, StampedResponse};
 use crate::loss_log::LossLog;
 use crate::peers::Peers;
-use crate::proto::hold::{EndReason, Failure, Hold, Output, RpcId, Status};
+use crate::proto::hold::{EndReason, Failure, Hold, Output, Request, RpcId, Status};
+use crate::proto::table::RefreshRequest;
+use crate::proto::waiters::QueueReport;
 
 /// The parts of an instance that its drivers need. Cheap to clone.
 #[derive(Clone)]
@@ -39,6 +41,9 @@ pub(crate) struct Driver {
 struct PendingRpc {
     id: RpcId,
     locker: usize,
+    /// When it was sent; absent from a wait request, whose response says nothing about the round
+    /// trip.
+    sent_at: Option<Instant>,
     response: ResponseFuture<StampedResponse>,
 }
 
@@ -103,17 +108,49 @@ impl Driver {
                 Output::Send { rpc, locker, request } => {
                     let Some(target) = self.parts.peers.lockers().get(locker) else { continue };
                     let limit = request.time_limit(self.parts.locks.limits());
-                    self.rpcs.push(PendingRpc {
-                        id: rpc,
-                        locker,
-                        response: target.call(request, limit),
-                    });
+                    let sent_at = (!matches!(request, Request::Wait(_))).then_some(now);
+                    let response = match request {
+                        Request::Refresh(refresh) if self.may_batch(locker, now) => {
+                            self.refresh_in_batch(locker, refresh)
+                        }
+                        request => target.call(request, limit),
+                    };
+                    self.rpcs.push(PendingRpc { id: rpc, locker, sent_at, response });
                 }
                 Output::Cancel { rpc } => self.rpcs.retain(|known| known.id != rpc),
             }
         }
         self.set_timer(due, now);
         result
+    }
+
+    /// Returns whether a refresh may be sent together with others: the lock is held for longer than
+    /// that takes. The second round of an attempt never waits.
+    fn may_batch(&self, locker: usize, now: Instant) -> bool {
+        let DriverParts { locks, peers, .. } = &self.parts;
+        let limits = locks.limits();
+        let needed = limits.attempt_timeout + limits.refresh_batch_window();
+        locks.is_ours(locker)
+            && self.lock.validity().until().since(now) > needed
+            && peers.lockers().get(locker).is_some_and(|locker| locker.accepts_batches())
+    }
+
+    fn refresh_in_batch(
+        &self,
+        locker: usize,
+        refresh: RefreshRequest,
+    ) -> ResponseFuture<StampedResponse> {
+        let DriverParts { locks, peers, .. } = &self.parts;
+        let limits = locks.limits();
+        match peers.batcher(locker) {
+            Some(batcher) => {
+                batcher.refresh(refresh, limits.refresh_batch_window(), limits.attempt_timeout)
+            }
+            None => {
+                let message = "there is no such locker".to_owned();
+                Box::pin(ready(Err(LockerError { may_have_run: false, message })))
+            }
+        }
     }
 
     /// Delivers responses. Returns whether there were any.
@@ -125,8 +162,8 @@ impl Driver {
                 index += 1;
                 continue;
             };
-            let PendingRpc { id, locker, .. } = self.rpcs.swap_remove(index);
-            self.handle_response((locker, id), response);
+            let PendingRpc { id, locker, sent_at, .. } = self.rpcs.swap_remove(index);
+            self.handle_response((locker, id), sent_at, response);
             has_progress = true;
         }
         has_progress
@@ -135,23 +172,28 @@ impl Driver {
     fn handle_response(
         &mut self,
         from: (usize, RpcId),
+        sent_at: Option<Instant>,
         response: Result<StampedResponse, LockerError>,
     ) {
         let now = self.parts.env.now();
-        let (response, stamp) = match response {
-            Ok(StampedResponse { response, stamp, .. }) => (Ok(response), stamp),
+        let (response, stamp, queue) = match response {
+            Ok(StampedResponse { response, stamp, queue, error }) => {
+                error.into_iter().for_each(|error| self.lock.record_error(error));
+                (Ok(response), stamp, queue)
+            }
             Err(LockerError { may_have_run, message }) => {
                 let locker =
                     self.parts.peers.lockers().get(from.0).map_or("", |locker| locker.name());
                 tracing::trace!(target: "dsync", locker, error = message, "rpc failed");
-                (Err(Failure { may_have_run }), None)
+                (Err(Failure { may_have_run }), None, QueueReport::default())
             }
         };
         if let Some(stamp) = stamp {
-            self.parts.locks.observe(stamp, now);
+            self.parts.locks.observe(from.0, stamp, (sent_at.unwrap_or(now), now));
         }
-        self.lock
-            .drive(now, &mut self.out, |hold| hold.handle_response(from, response, stamp, now));
+        self.lock.drive(now, &mut self.out, |hold| {
+            hold.handle_response(from, response, (stamp, queue), now);
+        });
     }
 
     fn set_timer(&mut self, due: Option<Instant>, now: Instant) {
@@ -218,3 +260,6 @@ impl Drop for Acquisition {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

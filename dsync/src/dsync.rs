@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use grid::{Env, Manager, Name, RegisterError};
 
+use crate::admission::Admission;
 use crate::clock::LeaseClock;
 use crate::driver::DriverParts;
-use crate::error::BuildError;
+use crate::error::{BuildError, NotReadyReason};
 use crate::limits::{LOCKERS_MAX, Limits};
 use crate::live_locks::{LiveLocks, LocksConfig};
 use crate::local::LocalLocker;
@@ -16,7 +17,9 @@ use crate::locker::Locker;
 use crate::loss_log::LossLog;
 use crate::operation::{self, HolderNotifier, HolderParts, LockerParts};
 use crate::peers::Peers;
+use crate::proto::agreement::{Agreement, AgreementConfig, ListHashes};
 use crate::proto::hold::WaitMode;
+use crate::proto::quorum::ListId;
 use crate::quorum_check::QuorumCheck;
 use crate::remote::RemoteLocker;
 use crate::stats::{Counters, Stats};
@@ -72,8 +75,8 @@ impl DsyncBuilder {
         self
     }
 
-    /// Builds the instance, and registers its handlers with the manager. Its locker grants nothing
-    /// before [`Dsync::start`].
+    /// Builds the instance, and registers its handlers with the manager. It neither grants nor takes
+    /// locks before [`Dsync::start`] and [`Dsync::open`].
     ///
     /// # Errors
     ///
@@ -91,6 +94,15 @@ impl DsyncBuilder {
             let nodes = nodes.iter().map(|node| Arc::from(node.as_str()));
             LocalLocker::new(local.as_str(), nodes, &limits, env.clone())
         });
+        let hashes = ListHashes::of(
+            lockers.iter().map(Name::as_str),
+            nodes.iter().map(Name::as_str),
+            limits.lease,
+        );
+        let others = nodes.iter().filter(|node| **node != local).map(|node| node.as_str().into());
+        let config = AgreementConfig::new(others.collect(), hashes, &limits);
+        let agreement = Agreement::new(config, env.now());
+        let admission = Arc::new(Admission::new(agreement, env.clone(), local_locker.clone()));
         let names = lockers.iter().map(|name| name.as_str().into()).collect();
         let lockers = lockers.iter().filter_map(|name| match &local_locker {
             Some(local_locker) if *name == local => {
@@ -103,9 +115,10 @@ impl DsyncBuilder {
         });
         let peers = Arc::new(Peers::new(lockers.collect(), local_locker, connections));
         let owner = local.as_str().into();
-        let config = LocksConfig { owner, lockers: names, limits, wait_mode };
+        let list = ListId { epoch: 0, hash: hashes.list };
+        let config = LocksConfig { owner, lockers: names, list, limits, wait_mode };
         let locks = Arc::new(LiveLocks::new(config, env.clone()));
-        let dsync = Dsync::assemble(manager, env, locks, peers);
+        let dsync = Dsync::assemble(manager, env, (locks, peers), admission);
         dsync.register()?;
         Ok(dsync)
     }
@@ -143,6 +156,7 @@ pub struct Dsync {
     pub(crate) env: Env,
     pub(crate) locks: Arc<LiveLocks>,
     pub(crate) peers: Arc<Peers>,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) counters: Arc<Counters>,
 }
@@ -169,15 +183,20 @@ impl Dsync {
         }
     }
 
-    fn assemble(manager: Manager, env: Env, locks: Arc<LiveLocks>, peers: Arc<Peers>) -> Self {
+    fn assemble(
+        manager: Manager,
+        env: Env,
+        (locks, peers): (Arc<LiveLocks>, Arc<Peers>),
+        admission: Arc<Admission>,
+    ) -> Self {
         let parts = DriverParts {
             env: env.clone(),
             locks: Arc::clone(&locks),
             peers: Arc::clone(&peers),
             loss_log: Arc::new(LossLog::new(env.clone())),
         };
-        let (tasks, counters) = (Arc::new(Tasks::new(parts)), Arc::default());
-        Self { manager, env, locks, peers, tasks, counters }
+        let tasks = Arc::new(Tasks::new(parts, Arc::clone(&admission)));
+        Self { manager, env, locks, peers, admission, tasks, counters: Arc::default() }
     }
 
     /// Registers the handlers of this server.
@@ -190,12 +209,34 @@ impl Dsync {
         operation::register(&self.manager, locker.as_ref(), &self.holder())
     }
 
-    /// Starts the recovery of this server's locker, which grants once it knows its earlier grants
-    /// ([B53]). To be called inside a tokio runtime; further calls do nothing.
+    /// Starts to compare the list of lockers with those of the other servers, and the recovery of
+    /// this server's locker, which grants once it knows its earlier grants ([B53]). To be called
+    /// inside a tokio runtime; further calls do nothing.
     ///
     /// [B53]: crate::rules#b53
     pub fn start(&self) {
         self.tasks.start(&self.holder());
+    }
+
+    /// Admits this server to the locks: to be called once it has verified that it belongs to the
+    /// cluster, by whatever the application knows of that; at once if it knows of nothing. From then
+    /// on it grants and takes locks, while more than half of all servers are known to run with the
+    /// same list of lockers ([B65]).
+    ///
+    /// [B65]: crate::rules#b65
+    pub fn open(&self) {
+        self.admission.open();
+    }
+
+    /// Excludes this server from the locks: it does not belong to the cluster, as has turned out
+    /// later. Its locker refuses and refreshes nothing. Locks that this server holds run out.
+    pub fn close(&self, reason: &str) {
+        self.admission.close(reason);
+    }
+
+    /// Returns why this server neither grants nor takes locks; `None` if it does.
+    pub fn not_ready(&self) -> Option<NotReadyReason> {
+        self.admission.not_ready()
     }
 
     /// Returns this server's locker, if the server is a locker.
@@ -203,9 +244,10 @@ impl Dsync {
         self.peers.local_locker()
     }
 
-    /// Returns whether this server's locker grants locks, or the server is no locker.
+    /// Returns whether this server takes locks, and its locker, if it is one, grants them.
     pub fn is_open(&self) -> bool {
-        self.locker().is_none_or(|locker| locker.unreported_nodes().is_none())
+        self.not_ready().is_none()
+            && self.locker().is_none_or(|locker| locker.unreported_nodes().is_none())
     }
 
     /// Returns the number of servers that grant locks.
@@ -231,7 +273,11 @@ impl Dsync {
 
     /// Returns the parts that handle operations on the locks that this server holds.
     fn holder(&self) -> HolderParts {
-        HolderParts { locks: Arc::downgrade(&self.locks), locker: self.locker().cloned() }
+        HolderParts {
+            locks: Arc::downgrade(&self.locks),
+            locker: self.locker().cloned(),
+            admission: Arc::clone(&self.admission),
+        }
     }
 
     /// Returns the parts that notify holders of locks that were forced open.

@@ -1,5 +1,6 @@
 //! Errors: one small enum per operation. Every other module may use them, so they use none.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,12 +93,6 @@ pub enum LockError {
         /// Counters of the attempt.
         stats: AttemptStats,
     },
-    /// This server takes no locks yet, because it has not verified the cluster. Nothing was sent.
-    #[error("this server takes no locks yet: {reason}")]
-    NotReady {
-        /// What it waits for.
-        reason: Arc<str>,
-    },
     /// Too many lockers are of the MinIO type, which grants read locks of one resource only. Lock
     /// the resources one by one, or for writing.
     #[error(
@@ -133,12 +128,100 @@ pub enum LockError {
         /// [`Limits::holds_max`](crate::Limits::holds_max).
         max: usize,
     },
+    /// This server neither grants nor takes locks yet, or no longer. No locker was asked.
+    #[error("locks are not available: {reason}")]
+    NotReady {
+        /// Why.
+        reason: NotReadyReason,
+    },
     /// This process is shutting down, and acquires no more locks.
     #[error("this server is shutting down")]
     ShuttingDown,
     /// There is no tokio runtime to refresh the lock on.
     #[error("a lock must be taken inside a tokio runtime")]
     NoRuntime,
+}
+
+/// Why a server neither grants nor takes locks ([B65](crate::rules#b65)).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotReadyReason {
+    /// [`Dsync::open`](crate::Dsync::open) was not called.
+    #[error("this server has not verified the cluster yet")]
+    NotVerified,
+    /// [`Dsync::close`](crate::Dsync::close) was called.
+    #[error("closed: {reason}")]
+    Closed {
+        /// The reason that was given.
+        reason: Arc<str>,
+    },
+    /// Servers run with another list of servers. The quorums of two lists need not overlap.
+    #[error("{} run with another list of servers: start all servers with the same", Names(nodes))]
+    ServersDiffer {
+        /// These servers.
+        nodes: Vec<Arc<str>>,
+    },
+    /// Too few servers are known to run with the same list of lockers, and the same lease.
+    #[error(
+        "{equal} of {servers} servers are known to run with the list of lockers of this one, \
+         {needed} must{}{}",
+        Listed("; with another list or lease: ", differing),
+        Listed("; not confirmed: ", unconfirmed)
+    )]
+    NoMajority {
+        /// Servers with the same list, this one included.
+        equal: usize,
+        /// Servers that must have the same list.
+        needed: usize,
+        /// All servers.
+        servers: usize,
+        /// Servers with another list of lockers, or another lease.
+        differing: Vec<Arc<str>>,
+        /// Servers whose list is not known, or no longer.
+        unconfirmed: Vec<Arc<str>>,
+    },
+    /// Enough servers run with the same list, but have not done so for long enough, and not all
+    /// servers are known to: locks that were granted by another list may still be held.
+    #[error(
+        "servers have started lately, and locks of an earlier list of lockers may be held: they end \
+         within {within:?}, or once all servers run with the same list{}",
+        Listed("; missing: ", missing)
+    )]
+    Settling {
+        /// Longest time until enough servers have been up for long enough.
+        within: Duration,
+        /// Servers that run with another list, or are not known to run with the same.
+        missing: Vec<Arc<str>>,
+    },
+}
+
+/// Longest list of names in an error.
+const NAMES_SHOWN_MAX: usize = 5;
+
+/// The first few names.
+struct Names<'a>(&'a [Arc<str>]);
+
+impl fmt::Display for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown: Vec<&str> = self.0.iter().take(NAMES_SHOWN_MAX).map(AsRef::as_ref).collect();
+        f.write_str(&shown.join(", "))?;
+        match self.0.len().saturating_sub(NAMES_SHOWN_MAX) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
+/// A prefix and names; nothing without names.
+struct Listed<'a>(&'static str, &'a [Arc<str>]);
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.1 {
+            [] => Ok(()),
+            names => write!(f, "{}{}", self.0, Names(names)),
+        }
+    }
 }
 
 /// Why a lock is no longer held.
@@ -233,4 +316,34 @@ pub struct LockerError {
     pub may_have_run: bool,
     /// Description of the failure.
     pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b55_a_refused_lock_says_what_each_locker_said() {
+        let stats = AttemptStats {
+            attempts: 2,
+            lockers: 8,
+            in_conflict: 3,
+            queued_ahead: 1,
+            not_ready: 1,
+            unreachable: 1,
+            not_waited_for: 2,
+            ..AttemptStats::default()
+        };
+        assert_eq!(
+            LockError::NotAcquired { stats }.to_string(),
+            "not locked: 2 attempts; in the last one, of 8 lockers, 3 said that others hold it, 1 \
+             said that older waiters are queued ahead, 1 do not grant now (restarted, not verified \
+             or overloaded), 1 could not be reached or did not respond, 2 were not asked or not \
+             waited for"
+        );
+        let stats =
+            AttemptStats { attempts: 1, lockers: 1, not_waited_for: 1, ..AttemptStats::default() };
+        let text = LockError::NotAcquired { stats }.to_string();
+        assert!(!text.contains("reached"), "it was not asked: {text}");
+    }
 }

@@ -42,18 +42,37 @@ pub const RETRY_MAX: Duration = Duration::from_secs(5);
 /// other end of a continent; a dead waiter delays the next one by as much.
 pub const RESERVATION: Duration = Duration::from_millis(500);
 
-/// How long younger waiters and newcomers may pass (barge ahead of) a waiter that excludes them.
-/// After it, they wait too: a stream of readers does not starve a writer ([B55]).
+/// How long requests of MinIO holders, which have no tickets, may pass (barge ahead of) a waiter
+/// that was not notified ([B59]).
 ///
-/// [B55]: crate::rules#b55
+/// [B59]: crate::rules#b59
 pub const BARGING_LIMIT: Duration = Duration::from_secs(1);
 
-/// How long a locker keeps a waiter that does not renew its wait.
+/// Tickets of one resource that are searched for one that blocks a MinIO holder.
+pub const PLAIN_SCAN_MAX: usize = 64;
+
+/// Longest time until a locker responds to a wait request.
 pub const WAIT_POLL: Duration = Duration::from_secs(10);
 
-/// Waiters that a locker considers for notification when a lock becomes free. Those behind retry by
-/// polling.
-pub const WAITERS_NOTIFIED_MAX: usize = 64;
+/// How long a locker keeps the ticket of a waiter that makes no contact ([B58]). A holder makes
+/// contact three times as often: a lost message costs no position.
+///
+/// [B58]: crate::rules#b58
+pub const TICKET_TTL: Duration = Duration::from_secs(15);
+
+/// Waiters of one resource that a locker notifies at once; it notifies further ones as these retry.
+/// As many as arrive within the round trip of the first, so that their order costs no time.
+pub const WAITERS_NOTIFIED_MAX: usize = 256;
+
+/// Waiters of one resource that are searched for those to notify: more than may be notified, as
+/// some may be waiting for other resources. Those behind are found when these are gone.
+pub const WAITERS_SCANNED_MAX: usize = 4 * WAITERS_NOTIFIED_MAX;
+
+/// Time between two contacts of a waiter with a locker that keeps its ticket ([B58]): a third of the
+/// time after which the locker drops it.
+///
+/// [B58]: crate::rules#b58
+pub const TICKET_RENEWAL: Duration = Duration::from_secs(5);
 
 /// Resources that one lock may take.
 pub const RESOURCES_MAX: usize = 1_000;
@@ -76,6 +95,19 @@ pub const GRANTED_NAME_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Waiters that one locker keeps; further ones get no notifications and have to poll.
 pub const WAITERS_MAX: usize = 10_000;
 
+/// Memory of one locker's waiters, in bytes, with their texts and the names of their resources.
+/// Beyond it, waiters are refused as beyond [`WAITERS_MAX`] ([B58]).
+///
+/// [B58]: crate::rules#b58
+pub const WAITER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Memory of one waiter without its texts, in bytes, approximately.
+pub const WAITER_BYTES: usize = 512;
+
+/// Memory of a waiter's place in the queue of one resource without the name, in bytes,
+/// approximately.
+pub const WAITER_NAME_BYTES: usize = 256;
+
 /// Callers that may wait for one locker's table at once; further ones are refused at once ([B57]).
 ///
 /// [B57]: crate::rules#b57
@@ -84,12 +116,23 @@ pub const TABLE_CALLERS_MAX: usize = 1_000;
 /// Refreshes in one batch.
 pub const REFRESHES_PER_BATCH: usize = 256;
 
+/// Part of the refresh interval for which a refresh waits for others to be sent with.
+pub const REFRESH_BATCH_WINDOWS: u32 = 20;
+
+/// Refreshes that are sent singly to a locker which knows no batches, before another batch is tried:
+/// it may have been upgraded.
+pub const REFRESHES_WITHOUT_BATCH: u32 = 1_000;
+
 /// Resource name bytes in one batch of refreshes. A single refresh may have more.
 pub const REFRESH_BATCH_BYTES_MAX: usize = 1024 * 1024;
 
-/// Released grants that a locker remembers, so that a request which was overtaken by its release
-/// has no effect.
-pub const TOMBSTONES_MAX: usize = 4_096;
+/// Memory of the ended attempts that a locker remembers, in bytes, so that a request which was
+/// overtaken by its release has no effect. They are forgotten after two leases, or when newer ones
+/// need the memory; the same again for cancelled tickets.
+pub const TOMBSTONE_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Memory of one of them without its id, in bytes, approximately.
+pub const TOMBSTONE_BYTES: usize = 96;
 
 /// Locks that one process may hold, acquire or be releasing at once.
 pub const HOLDS_MAX: usize = 262_144;
@@ -97,6 +140,16 @@ pub const HOLDS_MAX: usize = 262_144;
 /// How far a holder's proposed token may be ahead of a locker's own clock, in microseconds. A
 /// holder with a wrong clock must not advance all tokens.
 pub const TOKEN_LEAD_MICROS: u64 = 1_000_000;
+
+/// How far the token of a lock may be behind the wall clocks of the lockers that granted it. Further
+/// behind, it may be lower than a token that only lockers know which did not respond ([B54]).
+///
+/// [B54]: crate::rules#b54
+pub const TOKEN_LAG_MAX: Duration = Duration::from_millis(100);
+
+/// Longest round trip that a holder adds to a locker's clock reading: a token that is proposed then
+/// reaches the locker no later than its clock. Less than the lead that lockers accept.
+pub const TOKEN_ROUND_TRIP_MAX: Duration = Duration::from_micros(TOKEN_LEAD_MICROS / 2);
 
 /// Token slots of a locker, each with the highest token of all resources that share it.
 pub const TOKEN_SLOTS: usize = 4_096;
@@ -106,6 +159,11 @@ pub const RECOVERY_RETRY: Duration = Duration::from_millis(200);
 
 /// Timeout of one query for the leases of a node.
 pub const RECOVERY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Queries of each other server's list of lockers in one lease ([B65]).
+///
+/// [B65]: crate::rules#b65
+pub const CONFIRMATIONS_PER_LEASE: u32 = 8;
 
 /// Shortest configurable lease: there must be room for the margin and some refreshes.
 const LEASE_MIN: Duration = Duration::from_millis(100);
@@ -158,8 +216,6 @@ pub struct Limits {
     pub retry_max: Duration,
     /// See [`RESERVATION`].
     pub reservation: Duration,
-    /// See [`BARGING_LIMIT`].
-    pub barging_limit: Duration,
     /// See [`GRANTS_MAX`].
     pub grants_max: usize,
     /// See [`WAITERS_MAX`].
@@ -181,7 +237,6 @@ impl Default for Limits {
             retry_step: RETRY_STEP,
             retry_max: RETRY_MAX,
             reservation: RESERVATION,
-            barging_limit: BARGING_LIMIT,
             grants_max: GRANTS_MAX,
             waiters_max: WAITERS_MAX,
             table_callers_max: TABLE_CALLERS_MAX,
@@ -214,6 +269,35 @@ impl Limits {
         lease.saturating_sub(error).saturating_sub(self.scheduling_margin)
     }
 
+    /// Returns how long another server counts as one with the same list of lockers, from when it was
+    /// queried: half a lease ([B65]).
+    ///
+    /// [B65]: crate::rules#b65
+    pub fn confirmation_period(&self) -> Duration {
+        self.lease / 2
+    }
+
+    /// Returns how long a process must have been up before it counts toward the agreement on a list
+    /// of lockers, unless all servers agree: one and a half leases, and the possible clock error. Its
+    /// earlier process may have been counted, with another list, for half a lease after it ended, and
+    /// leases that were granted until then last for another lease ([B65]).
+    ///
+    /// [B65]: crate::rules#b65
+    pub fn settling_period(&self) -> Duration {
+        let error = self.lease.mul_f64(f64::from(4 * CLOCK_RATE_ERROR_PPM) / 1e6);
+        self.lease + self.lease / 2 + error
+    }
+
+    /// Returns the time between two queries of another server's list of lockers.
+    pub fn confirmation_interval(&self) -> Duration {
+        self.lease / CONFIRMATIONS_PER_LEASE
+    }
+
+    /// Returns how long a refresh waits for others to be sent with.
+    pub fn refresh_batch_window(&self) -> Duration {
+        self.refresh_interval / REFRESH_BATCH_WINDOWS
+    }
+
     /// Checks that the values fit together.
     ///
     /// # Errors
@@ -239,14 +323,8 @@ impl Limits {
         if self.retry_max > LEASE_MAX || self.retry_step > self.retry_max {
             return invalid("retry_max", "at least retry_step and at most a day");
         }
-        if self.reservation.is_zero()
-            || self.reservation > WAIT_POLL
-            || self.barging_limit > WAIT_POLL
-        {
-            return invalid(
-                "reservation and barging_limit",
-                "at most 10 s, and reservation not zero",
-            );
+        if self.reservation.is_zero() || self.reservation > TICKET_TTL {
+            return invalid("reservation", "more than zero and at most 15 s");
         }
         if self.grants_max == 0 || self.table_callers_max == 0 || self.holds_max == 0 {
             return invalid("grants_max, table_callers_max and holds_max", "at least 1");
@@ -257,6 +335,10 @@ impl Limits {
 
 const _: () = assert!(RESOURCES_MAX * RESOURCE_NAME_BYTES_MAX < GRANTED_NAME_BYTES_MAX);
 const _: () = assert!(TOKEN_SLOTS.is_power_of_two());
+const _: () = assert!(TICKET_TTL.as_secs() > WAIT_POLL.as_secs());
+// At least one waiter with the most and longest names fits.
+const _: () =
+    assert!(RESOURCES_MAX * (RESOURCE_NAME_BYTES_MAX + WAITER_NAME_BYTES) < WAITER_BYTES_MAX / 16);
 
 #[cfg(test)]
 mod tests {

@@ -15,7 +15,7 @@ use crate::error::LockError;
 use crate::limits::{HELD_LEASES_BYTES_MAX, HELD_LEASES_PER_RESPONSE, Limits};
 use crate::lock::Lock;
 use crate::proto::hold::{AttemptLimit, Hold, HoldConfig, WaitMode};
-use crate::proto::quorum::LockKind;
+use crate::proto::quorum::{ListId, LockKind};
 use crate::proto::resources::Resources;
 use crate::proto::table::HeldLease;
 use crate::proto::token::{Token, TokenClock, TokenStamp};
@@ -26,6 +26,8 @@ pub(crate) struct LocksConfig {
     pub(crate) owner: Arc<str>,
     /// Names of the lockers. A lock's votes are by index into this list.
     pub(crate) lockers: Vec<Arc<str>>,
+    /// Identifies this list.
+    pub(crate) list: ListId,
     pub(crate) limits: Limits,
     pub(crate) wait_mode: WaitMode,
 }
@@ -37,6 +39,8 @@ pub(crate) struct LiveLocks {
     /// Random id of this process, which makes the ids of its locks globally unique.
     instance_id: u128,
     tokens: Mutex<TokenClock>,
+    /// Whether each locker has shown to be of this crate.
+    are_ours: Vec<AtomicBool>,
     locks: Mutex<NumberedLocks>,
     is_closing: AtomicBool,
     removed: Notify,
@@ -75,8 +79,10 @@ impl fmt::Debug for LiveLocks {
 
 impl LiveLocks {
     pub(crate) fn new(config: LocksConfig, env: Env) -> Self {
+        let are_ours = config.lockers.iter().map(|_| AtomicBool::new(false)).collect();
         Self {
             config,
+            are_ours,
             instance_id: env.unique_id(),
             env,
             tokens: Mutex::default(),
@@ -99,7 +105,7 @@ impl LiveLocks {
         if self.is_closing.load(Ordering::Acquire) {
             return Err(LockError::ShuttingDown);
         }
-        let LocksConfig { owner, lockers, limits, wait_mode } = &self.config;
+        let LocksConfig { owner, lockers, list, limits, wait_mode } = &self.config;
         let LockOrder { resources, kind, source, attempt_limit } = order;
         let now = self.env.now();
         let seed = self.env.seed();
@@ -112,10 +118,12 @@ impl LiveLocks {
         let number = locks.last;
         let config = HoldConfig {
             lockers: lockers.len(),
+            are_ours: self.are_ours.iter().map(|ours| ours.load(Ordering::Relaxed)).collect(),
             resources,
             kind,
             owner: Arc::clone(owner),
             source,
+            list: *list,
             id: format!("{:032x}-{number:x}", self.instance_id).into(),
             attempt_limit,
             wait_mode: *wait_mode,
@@ -214,9 +222,24 @@ impl LiveLocks {
         self.config.lockers.iter().position(|locker| **locker == *name)
     }
 
-    /// Records the token stamp of a locker.
-    pub(crate) fn observe(&self, stamp: TokenStamp, now: Instant) {
-        self.tokens.lock().observe(stamp, now);
+    /// Records the token stamp of a locker, in the response to a request that was sent at `sent_at`.
+    pub(crate) fn observe(
+        &self,
+        locker: usize,
+        stamp: TokenStamp,
+        (sent_at, now): (Instant, Instant),
+    ) {
+        self.tokens.lock().observe_response(stamp, sent_at, now);
+        if stamp.wall != Token::default()
+            && let Some(is_ours) = self.are_ours.get(locker)
+        {
+            is_ours.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns whether a locker has shown to be of this crate.
+    pub(crate) fn is_ours(&self, locker: usize) -> bool {
+        self.are_ours.get(locker).is_some_and(|ours| ours.load(Ordering::Relaxed))
     }
 
     /// Records an issued token.

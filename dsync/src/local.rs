@@ -1,7 +1,7 @@
 //! The locker of this server: a table behind a mutex, and the waiters to notify.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::error::LockerError;
 use crate::limits::{LISTED_BYTES_MAX, LISTED_MAX, Limits, WAIT_POLL};
 use crate::locker::{Locker, ResponseFuture, StampedResponse};
+use crate::proto::agreement::FOREVER;
 use crate::proto::hold::{Request, Response};
 use crate::proto::quorum::ListId;
 use crate::proto::table::{
@@ -39,6 +40,9 @@ struct LockerInner {
     /// Wakes the timer task when a deadline precedes `next_wakeup`.
     reschedule: Notify,
     overloaded: AtomicUsize,
+    started_at: Instant,
+    /// Whether the table compares the lists of requests with its own.
+    has_list: AtomicBool,
 }
 
 struct TableState {
@@ -48,6 +52,8 @@ struct TableState {
     wait_seq: u64,
     /// When the timer task runs next.
     next_wakeup: Option<Instant>,
+    /// Until when this server is admitted, by what is known now.
+    admitted_until: Instant,
 }
 
 impl std::fmt::Debug for LocalLocker {
@@ -65,7 +71,13 @@ impl LocalLocker {
     {
         let (now, wall) = (env.now(), Token::from_wall(env.wall()));
         let table = Table::new(limits, nodes, now, wall, env.seed());
-        let state = TableState { table, waiters: BTreeMap::new(), wait_seq: 0, next_wakeup: None };
+        let state = TableState {
+            table,
+            waiters: BTreeMap::new(),
+            wait_seq: 0,
+            next_wakeup: None,
+            admitted_until: FOREVER,
+        };
         let inner = LockerInner {
             name: name.into(),
             env,
@@ -74,6 +86,8 @@ impl LocalLocker {
             callers_max: limits.table_callers_max,
             reschedule: Notify::new(),
             overloaded: AtomicUsize::new(0),
+            started_at: now,
+            has_list: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -92,6 +106,7 @@ impl LocalLocker {
         let (now, wall) = (inner.env.now(), Token::from_wall(inner.env.wall()));
         let (result, notifications, is_earlier) = {
             let mut state = inner.state.lock();
+            state.check_admission(now);
             let result = operation(&mut state, now, wall);
             let notifications = state.take_notifications();
             let due = state.table.poll_timeout();
@@ -109,23 +124,32 @@ impl LocalLocker {
     }
 
     /// Handles all requests except wait requests, whose responses are deferred.
-    fn handle(&self, request: &Request) -> Result<(Response, TokenStamp), Overloaded> {
+    fn handle(&self, request: &Request) -> Result<StampedResponse, Overloaded> {
         self.with_table(|state, now, wall| {
             let table = &mut state.table;
+            let mut ticket = None;
             let response = match request {
-                Request::Lock(request) => Response::Lock(table.lock(request, now, wall)),
-                Request::Refresh(refresh) => Response::Refresh(table.refresh(refresh, now)),
-                Request::Unlock { uid, .. } | Request::PlainUnlock { uid, .. } => {
-                    table.unlock(uid, now);
+                Request::Lock(request) => {
+                    ticket = request.ticket.as_ref();
+                    Response::Lock(table.lock(request, now, wall))
+                }
+                Request::Refresh(refresh) => Response::Refresh(table.refresh(refresh, now, wall)),
+                Request::Unlock { uid, waiter, .. } => {
+                    ticket = waiter.as_ref().and_then(|waiter| waiter.ticket.as_ref());
+                    table.unlock(uid, waiter.as_ref(), now, wall);
+                    Response::Released
+                }
+                Request::PlainUnlock { uid, owner, kind } => {
+                    table.unlock_plain(uid, owner, *kind, now);
                     Response::Released
                 }
                 Request::CancelTicket(ticket) => {
-                    table.cancel_wait(ticket, now);
+                    table.cancel_ticket(ticket, now);
                     Response::Released
                 }
                 Request::Wait(_) => Response::Wait { is_notified: false },
             };
-            (response, table.stamp(wall))
+            stamped(response, table, ticket, wall)
         })
     }
 
@@ -136,40 +160,77 @@ impl LocalLocker {
     ) -> Result<Vec<StampedResponse>, Overloaded> {
         self.with_table(|state, now, wall| {
             let table = &mut state.table;
-            let mut refresh = |refresh: &RefreshRequest| StampedResponse {
-                response: Response::Refresh(table.refresh(refresh, now)),
-                stamp: Some(table.stamp(wall)),
-                queue: QueueReport::default(),
+            let refresh = |refresh: &RefreshRequest| {
+                let outcome = table.refresh(refresh, now, wall);
+                stamped(Response::Refresh(outcome), table, None, wall)
             };
-            refreshes.iter().map(&mut refresh).collect()
+            refreshes.iter().map(refresh).collect()
         })
     }
 
     /// Returns the list of lockers that requests must be for.
     pub(crate) fn list_id(&self) -> ListId {
-        ListId::default()
+        self.inner.state.lock().table.list()
+    }
+
+    /// Sets the list of lockers that requests must be for.
+    pub fn set_list(&self, list: ListId) {
+        self.inner.state.lock().table.set_list(list);
+        self.inner.has_list.store(list.hash != 0, Ordering::Release);
+    }
+
+    /// Returns whether [`set_list`](Self::set_list) has set a list.
+    pub(crate) fn has_list(&self) -> bool {
+        self.inner.has_list.load(Ordering::Acquire)
+    }
+
+    /// Sets until when this server is known to belong to the cluster; not at all if that is now or
+    /// earlier. Without a call it always does. See [`Table::set_admitted`].
+    pub fn set_admitted_until(&self, until: Instant) {
+        // A change that must not be lost to an overload: it takes no permit.
+        let now = self.inner.env.now();
+        let notifications = {
+            let mut state = self.inner.state.lock();
+            state.admitted_until = until;
+            let is_admitted = now < until;
+            if state.table.is_admitted() != is_admitted {
+                state.table.set_admitted(is_admitted, now);
+            }
+            state.take_notifications()
+        };
+        for waiter in notifications {
+            let _ = waiter.send(());
+        }
+        self.inner.reschedule.notify_one();
     }
 
     /// Returns what the locker knows of its state.
     pub(crate) fn state(&self) -> LockerStateResponse {
+        let now = self.inner.env.now();
+        let up_for = now.since(self.inner.started_at);
+        let mut state = self.inner.state.lock();
+        let ListId { epoch, hash } = state.table.list();
         LockerStateResponse {
-            is_gate_open: self.unreported_nodes().is_none(),
-            highest_token: self.highest_token(),
+            epoch,
+            list_hash: hash,
+            is_gate_open: state.table.grants_locks(now),
+            up_for_ms: u64::try_from(up_for.as_millis()).unwrap_or(u64::MAX),
+            highest_token: state.table.highest_token(),
             is_locker: true,
             ..LockerStateResponse::default()
         }
     }
 
     /// Waits for a notification to retry `request`. Returns whether it came in time.
-    async fn wait(&self, request: LockRequest) -> bool {
+    async fn wait(&self, request: &LockRequest) -> bool {
         let Some(ticket) = request.ticket.clone() else { return false };
-        let enqueued = self.with_table(|state, now, _| {
+        let enqueued = self.with_table(|state, now, wall| {
             let (sender, receiver) = oneshot::channel();
             state.wait_seq += 1;
             let seq = state.wait_seq;
             // Registered first: the table may notify it as soon as it is enqueued.
             state.waiters.insert(Arc::clone(&ticket.id), (seq, sender));
-            match state.table.wait(&request, now) {
+            match state.table.wait(request, now, wall) {
                 WaitOutcome::Enqueued => Some((seq, receiver)),
                 WaitOutcome::Refused => {
                     state.waiters.remove(&ticket.id);
@@ -178,24 +239,18 @@ impl LocalLocker {
             }
         });
         let Ok(Some((seq, receiver))) = enqueued else { return false };
-        let mut guard = WaitGuard { locker: self.clone(), ticket, seq, is_notified: false };
-        guard.is_notified = matches!(tokio::time::timeout(WAIT_POLL, receiver).await, Ok(Ok(())));
-        guard.is_notified
+        let _guard = WaitGuard { locker: self.clone(), id: ticket.id, seq };
+        matches!(tokio::time::timeout(WAIT_POLL, receiver).await, Ok(Ok(())))
     }
 
     /// Handles any request.
     pub(crate) async fn serve(&self, request: Request) -> Result<StampedResponse, Overloaded> {
-        if let Request::Wait(request) = request {
-            let is_notified = self.wait(request).await;
-            let stamp = self.stamp();
-            return Ok(StampedResponse {
-                response: Response::Wait { is_notified },
-                stamp: Some(stamp),
-                queue: QueueReport::default(),
-            });
-        }
-        let (response, stamp) = self.handle(&request)?;
-        Ok(StampedResponse { response, stamp: Some(stamp), queue: QueueReport::default() })
+        let Request::Wait(request) = request else { return self.handle(&request) };
+        let is_notified = self.wait(&request).await;
+        let wall = Token::from_wall(self.inner.env.wall());
+        let state = self.inner.state.lock();
+        let ticket = request.ticket.as_ref();
+        Ok(stamped(Response::Wait { is_notified }, &state.table, ticket, wall))
     }
 
     /// Returns the token stamp for a response.
@@ -223,8 +278,8 @@ impl LocalLocker {
         held_leases: Vec<HeldLease>,
         highest_token: Token,
     ) {
-        let reported = self.with_table(|state, now, _| {
-            state.table.handle_report(node, held_leases, highest_token, now);
+        let reported = self.with_table(|state, now, wall| {
+            state.table.handle_report(node, held_leases, highest_token, now, wall);
         });
         if reported.is_err() {
             // The node is queried again, or the gate opens after a lease.
@@ -258,7 +313,7 @@ impl LocalLocker {
     fn listing(&self) -> LockerListing {
         let listing = self.with_table(|state, now, _| {
             let table = &mut state.table;
-            let is_open = matches!(table.gate(now), Gate::Open);
+            let is_open = table.grants_locks(now);
             let (grants_total, waiters_total) = table.sizes();
             LockerListing {
                 grants: table.grants(now, LISTED_MAX, LISTED_BYTES_MAX),
@@ -330,6 +385,13 @@ impl LockerInner {
 }
 
 impl TableState {
+    /// Ends the admission in time, also if the process was suspended meanwhile.
+    fn check_admission(&mut self, now: Instant) {
+        if self.admitted_until <= now && self.table.is_admitted() {
+            self.table.set_admitted(false, now);
+        }
+    }
+
     /// Takes the waiters that are to be notified now.
     fn take_notifications(&mut self) -> Vec<oneshot::Sender<()>> {
         let mut notifications = Vec::new();
@@ -340,30 +402,32 @@ impl TableState {
     }
 }
 
-/// Removes a waiter when its wait request is cancelled.
+/// Forgets where to notify a waiter when its wait request ends. Its ticket stays in the queues.
 struct WaitGuard {
     locker: LocalLocker,
-    ticket: Ticket,
+    id: Arc<str>,
     seq: u64,
-    is_notified: bool,
 }
 
 impl Drop for WaitGuard {
     fn drop(&mut self) {
-        if self.is_notified {
-            return;
-        }
-        let removed = self.locker.with_table(|state, now, _| {
-            // Unless a newer wait request has replaced this one.
-            if state.waiters.get(&self.ticket.id).is_some_and(|(latest, _)| *latest == self.seq) {
-                state.waiters.remove(&self.ticket.id);
-                state.table.cancel_wait(&self.ticket, now);
-            }
-        });
-        if removed.is_err() {
-            tracing::debug!(target: "dsync", "table overloaded, waiter left to expire");
+        let mut state = self.locker.inner.state.lock();
+        // Unless a newer wait request has replaced this one.
+        if state.waiters.get(&self.id).is_some_and(|(latest, _)| *latest == self.seq) {
+            state.waiters.remove(&self.id);
         }
     }
+}
+
+/// Completes a response with the state of the table behind it.
+fn stamped(
+    response: Response,
+    table: &Table,
+    ticket: Option<&Ticket>,
+    wall: Token,
+) -> StampedResponse {
+    let (stamp, queue) = (Some(table.stamp(wall)), table.queue_report(ticket));
+    StampedResponse { response, stamp, queue, error: None }
 }
 
 impl Locker for LocalLocker {
@@ -381,6 +445,7 @@ impl Locker for LocalLocker {
                     response: Response::Lock(Err(Refusal::Full)),
                     stamp: None,
                     queue: QueueReport::default(),
+                    error: None,
                 }),
                 Ok(Err(Overloaded)) => {
                     Err(LockerError { may_have_run: false, message: "overloaded".to_owned() })

@@ -16,6 +16,8 @@ pub(crate) struct Lock {
     number: u64,
     hold: Mutex<Hold>,
     validity: Validity,
+    /// Text of the last refusal that has no code of its own.
+    error: Mutex<Option<Arc<str>>>,
     /// Wakes the driver after a change by another task.
     changed: Notify,
     ended: watch::Sender<Option<LossReason>>,
@@ -42,6 +44,7 @@ impl Lock {
             number,
             hold: Mutex::new(hold),
             validity: Validity::default(),
+            error: Mutex::default(),
             changed: Notify::new(),
             ended: watch::Sender::new(None),
             released,
@@ -54,6 +57,16 @@ impl Lock {
 
     pub(crate) fn validity(&self) -> &Validity {
         &self.validity
+    }
+
+    /// Records the text of a refusal, for the error of the acquisition.
+    pub(crate) fn record_error(&self, error: Arc<str>) {
+        *self.error.lock() = Some(error);
+    }
+
+    /// Returns the text of the last refusal that has no code of its own.
+    pub(crate) fn last_error(&self) -> Option<Arc<str>> {
+        self.error.lock().clone()
     }
 
     /// Applies a change as the driver: publishes the status, and collects the outputs.

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::LockerError;
@@ -15,7 +16,7 @@ use crate::wire::LockerListing;
 pub type ResponseFuture<T> = Pin<Box<dyn Future<Output = Result<T, LockerError>> + Send>>;
 
 /// A response with the locker's token stamp.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StampedResponse {
     /// The response.
     pub response: Response,
@@ -23,6 +24,8 @@ pub struct StampedResponse {
     pub stamp: Option<TokenStamp>,
     /// State of the request's ticket in the locker's queues.
     pub queue: QueueReport,
+    /// Text of the response, if it is an error that has no code of its own.
+    pub error: Option<Arc<str>>,
 }
 
 /// A server that grants locks. [`LocalLocker`](crate::LocalLocker) does so in this process,
@@ -34,6 +37,12 @@ pub trait Locker: Send + Sync + 'static {
     /// Sends a holder's request and waits at most `timeout` for the response. Dropping the future
     /// cancels the request.
     fn call(&self, request: Request, timeout: Duration) -> ResponseFuture<StampedResponse>;
+
+    /// Returns whether refreshes may be sent in batches: not to a locker in this process, nor to one
+    /// that does not know them.
+    fn accepts_batches(&self) -> bool {
+        false
+    }
 
     /// Refreshes several locks: at most [`REFRESHES_PER_BATCH`](crate::limits::REFRESHES_PER_BATCH),
     /// with at most [`REFRESH_BATCH_BYTES_MAX`](crate::limits::REFRESH_BATCH_BYTES_MAX) of names.

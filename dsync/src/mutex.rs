@@ -186,8 +186,9 @@ impl DRWMutex {
             return Err(LockError::SourceTooLong { bytes: source.len(), max: TEXT_BYTES_MAX });
         }
         let runtime = Handle::try_current().map_err(|_| LockError::NoRuntime)?;
-        let Dsync { env, locks, tasks, counters, .. } = &self.dsync;
+        let Dsync { env, locks, tasks, counters, admission, .. } = &self.dsync;
         let began = env.now();
+        let attempt_limit = admission.wait(attempt_limit).await?;
         let lock = locks.begin(LockOrder { resources, kind, source, attempt_limit })?;
         let status = tasks.acquisition(Arc::clone(&lock), runtime).acquire().await;
         let now = env.now();
@@ -200,6 +201,11 @@ impl DRWMutex {
             }
             Status::Ended(EndReason::TimedOut) => Err(LockError::TimedOut { waited, stats }),
             Status::Ended(EndReason::NotAcquired) => Err(LockError::NotAcquired { stats }),
+            Status::Ended(EndReason::PlainLockers) => Err(LockError::PlainLockers {
+                plain: u32::try_from(lock.inspect(Hold::plain_lockers)).unwrap_or(u32::MAX),
+                lockers: stats.lockers,
+                reason: lock.last_error().unwrap_or_else(|| "no reason given".into()),
+            }),
             Status::Ended(_) | Status::Acquiring => Err(LockError::ShuttingDown),
         }
     }

@@ -21,6 +21,7 @@ use grid::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::admission::Admission;
 use crate::error::LockerError;
 use crate::live_locks::{LeasePage, LiveLocks};
 use crate::local::{LocalLocker, Overloaded};
@@ -28,7 +29,7 @@ use crate::locker::StampedResponse;
 use crate::peers::Peers;
 use crate::proto::hold::{Request, Response};
 use crate::proto::quorum::ListId;
-use crate::proto::table::{RefreshRequest, Refusal};
+use crate::proto::table::{LockRequest, RefreshRequest, Refusal};
 use crate::proto::token::TokenStamp;
 use crate::proto::waiters::QueueReport;
 use crate::quorum_check::QuorumCheck;
@@ -40,8 +41,8 @@ use crate::wire::{
 mod rows;
 
 pub(crate) use rows::{
-    CancelTicket, ForceUnlock, HeldLeases, List, Lock, LockerState, OPERATIONS, ReadLock,
-    ReadUnlock, Refresh, RefreshBatch, Revoked, Unlock, Wait,
+    CancelTicket, ForceUnlock, HeldLeases, List, Lock, OPERATIONS, ReadLock, ReadUnlock, Refresh,
+    RefreshBatch, Revoked, Unlock, Wait,
 };
 
 /// One operation, at its caller and at its callee.
@@ -150,7 +151,7 @@ impl<O: HolderRequest> Operation for O {
             return Ok(LockResponse::invalid(text));
         }
         Ok(match callee.locker.serve(request).await {
-            Ok(stamped) => callee.encode(stamped),
+            Ok(stamped) => callee.encode(&stamped),
             Err(Overloaded) if is_lock => LockResponse::of(
                 Response::Lock(Err(Refusal::Full)),
                 TokenStamp::default(),
@@ -161,8 +162,8 @@ impl<O: HolderRequest> Operation for O {
     }
 
     fn decode_reply(reply: LockResponse) -> Result<StampedResponse, String> {
-        let (stamp, queue) = (reply.stamp(), reply.queue());
-        Ok(StampedResponse { response: O::decode_reply(&reply)?, stamp, queue })
+        let (stamp, queue, error) = (reply.stamp(), reply.queue(), reply.error_text());
+        Ok(StampedResponse { response: O::decode_reply(&reply)?, stamp, queue, error })
     }
 }
 
@@ -185,9 +186,7 @@ impl LockerParts {
     /// Message for the caller.
     fn check(&self, context: &RequestContext, request: &Request) -> Result<(), String> {
         match request {
-            Request::Lock(request) | Request::Wait(request) => {
-                self.quorum_check.check(context.caller(), request)
-            }
+            Request::Lock(request) | Request::Wait(request) => self.check_quorum(context, request),
             Request::Refresh(refresh) => self.check_refresh(context, refresh),
             Request::Unlock { .. } | Request::PlainUnlock { .. } | Request::CancelTicket(_) => {
                 Ok(())
@@ -201,13 +200,21 @@ impl LockerParts {
         refresh: &RefreshRequest,
     ) -> Result<(), String> {
         match &refresh.claim {
-            Some(claim) => self.quorum_check.check(context.caller(), &claim.request),
+            Some(claim) => self.check_quorum(context, &claim.request),
             None => Ok(()),
         }
     }
 
-    fn encode(&self, stamped: StampedResponse) -> LockResponse {
-        let StampedResponse { response, stamp, queue } = stamped;
+    fn check_quorum(&self, context: &RequestContext, request: &LockRequest) -> Result<(), String> {
+        // The table compares the lists themselves.
+        if request.list.hash != 0 && self.locker.has_list() {
+            return Ok(());
+        }
+        self.quorum_check.check(context.caller(), request)
+    }
+
+    fn encode(&self, stamped: &StampedResponse) -> LockResponse {
+        let StampedResponse { response, stamp, queue, .. } = *stamped;
         let mut reply = LockResponse::of(response, stamp.unwrap_or_default(), queue);
         if reply.code == CODE_EPOCH_DIFFERS {
             let ListId { epoch, hash } = self.locker.list_id();
@@ -233,7 +240,7 @@ impl LockerParts {
         let responses = checked.into_iter().map(|check| match check {
             Err(text) => LockResponse::invalid(text),
             Ok(()) => match refreshed.next() {
-                Some(stamped) => self.encode(stamped),
+                Some(stamped) => self.encode(&stamped),
                 None => LockResponse::invalid("overloaded".to_owned()),
             },
         });
@@ -247,6 +254,7 @@ pub(crate) struct HolderParts {
     /// Weak: handlers belong to the manager, and do not keep an instance alive.
     pub(crate) locks: Weak<LiveLocks>,
     pub(crate) locker: Option<LocalLocker>,
+    pub(crate) admission: Arc<Admission>,
 }
 
 impl HolderParts {
@@ -258,16 +266,6 @@ impl HolderParts {
             page.highest_token = page.highest_token.max(locker.highest_token());
         }
         Some(page)
-    }
-}
-
-/// Returns the state of this server's locker.
-// What the agreement on lists knows (`servers_hash`, `sealed_for_ms`, and the list of a server that
-// is no locker) is not set here.
-pub(crate) fn locker_state(holder: &HolderParts) -> LockerStateResponse {
-    match &holder.locker {
-        Some(locker) => locker.state(),
-        None => LockerStateResponse::default(),
     }
 }
 
@@ -319,11 +317,27 @@ pub(crate) fn call<O: Operation>(
     request: &O::Request,
     timeout: Duration,
 ) -> impl Future<Output = Result<O::Outcome, LockerError>> + Send + use<O> {
+    call_newer::<O, _>(connection, request, timeout, || {})
+}
+
+/// As [`call`]. Runs `on_unknown` if the remote does not know the operation, as an earlier release
+/// does not.
+pub(crate) fn call_newer<O: Operation, F: FnOnce() + Send>(
+    connection: &Connection,
+    request: &O::Request,
+    timeout: Duration,
+    on_unknown: F,
+) -> impl Future<Output = Result<O::Outcome, LockerError>> + Send + use<O, F> {
     const { assert!(rows::is_listed(O::HANDLER.id()), "a row of OPERATIONS is missing") };
     let (connection, args) = (connection.clone(), O::encode(request));
     async move {
         let options = CallOptions::default().timeout(timeout);
-        let reply = O::HANDLER.call_with(&connection, &args, options).await.map_err(failed)?;
+        let reply = O::HANDLER.call_with(&connection, &args, options).await.map_err(|error| {
+            if matches!(error, TypedCallError::Call(CallError::UnknownHandler { .. })) {
+                on_unknown();
+            }
+            failed(error)
+        })?;
         O::decode_reply(reply).map_err(|message| LockerError { may_have_run: true, message })
     }
 }

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use grid::Connection;
 
+use crate::batcher::RefreshBatcher;
 use crate::local::LocalLocker;
 use crate::locker::Locker;
 
 /// Lockers, in the order of their votes, and connections.
 pub(crate) struct Peers {
     lockers: Vec<Arc<dyn Locker>>,
+    batchers: Vec<Arc<RefreshBatcher>>,
     local_locker: Option<LocalLocker>,
     /// Connections to every other server, by its name.
     connections: BTreeMap<String, Connection>,
@@ -23,12 +25,23 @@ impl Peers {
         connections: Vec<Connection>,
     ) -> Self {
         let by_name = |remote: Connection| (remote.remote().to_string(), remote);
-        Self { lockers, local_locker, connections: connections.into_iter().map(by_name).collect() }
+        let batcher = |locker: &Arc<dyn Locker>| Arc::new(RefreshBatcher::new(Arc::clone(locker)));
+        Self {
+            batchers: lockers.iter().map(batcher).collect(),
+            lockers,
+            local_locker,
+            connections: connections.into_iter().map(by_name).collect(),
+        }
     }
 
     /// Returns all lockers.
     pub(crate) fn lockers(&self) -> &[Arc<dyn Locker>] {
         &self.lockers
+    }
+
+    /// Returns what batches the refreshes of a locker.
+    pub(crate) fn batcher(&self, locker: usize) -> Option<&Arc<RefreshBatcher>> {
+        self.batchers.get(locker)
     }
 
     /// Returns this server's locker, if the server is a locker.

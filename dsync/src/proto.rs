@@ -10,6 +10,7 @@
 //! Time and randomness are parameters, so that both run in property tests with any network between
 //! them (`tests/exclusion.rs`), and in a simulated cluster (the crate `sim`).
 
+pub mod agreement;
 pub mod hold;
 pub mod quorum;
 pub mod resources;

@@ -1,14 +1,17 @@
 //! A locker on another server, called over grid.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use grid::Connection;
 
 use crate::error::LockerError;
+use crate::limits::REFRESHES_WITHOUT_BATCH;
 use crate::locker::{Locker, ResponseFuture, StampedResponse};
 use crate::operation::{
     CancelTicket, ForceUnlock, List, Lock, ReadLock, ReadUnlock, Refresh, RefreshBatch, Unlock,
-    Wait, call,
+    Wait, call, call_newer,
 };
 use crate::proto::hold::Request;
 use crate::proto::quorum::LockKind;
@@ -19,12 +22,14 @@ use crate::wire::LockerListing;
 #[derive(Debug, Clone)]
 pub struct RemoteLocker {
     connection: Connection,
+    /// Refreshes to send singly before a batch is tried again.
+    singles_left: Arc<AtomicU32>,
 }
 
 impl RemoteLocker {
     /// Returns the locker at the other end of a connection of the lock grid.
     pub fn new(connection: Connection) -> Self {
-        Self { connection }
+        Self { connection, singles_left: Arc::default() }
     }
 }
 
@@ -60,12 +65,20 @@ impl Locker for RemoteLocker {
         }
     }
 
+    fn accepts_batches(&self) -> bool {
+        let next = |left: u32| left.checked_sub(1);
+        self.singles_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_err()
+    }
+
     fn refresh_batch(
         &self,
         refreshes: Vec<RefreshRequest>,
         timeout: Duration,
     ) -> ResponseFuture<Vec<Result<StampedResponse, LockerError>>> {
-        let responses = call::<RefreshBatch>(&self.connection, &refreshes, timeout);
+        let singles_left = Arc::clone(&self.singles_left);
+        let on_unknown = move || singles_left.store(REFRESHES_WITHOUT_BATCH, Ordering::Relaxed);
+        let responses =
+            call_newer::<RefreshBatch, _>(&self.connection, &refreshes, timeout, on_unknown);
         Box::pin(async move {
             let responses = responses.await?;
             if responses.len() == refreshes.len() {

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
+use crate::admission::Admission;
 use crate::driver::{Acquisition, Driver, DriverParts};
+use crate::list_queries;
 use crate::lock::Lock;
 use crate::operation::HolderParts;
 use crate::recovery;
@@ -15,20 +17,24 @@ use crate::recovery;
 /// Starts and ends the tasks of one instance.
 pub(crate) struct Tasks {
     parts: DriverParts,
+    admission: Arc<Admission>,
     is_started: AtomicBool,
 }
 
 impl Tasks {
-    pub(crate) fn new(parts: DriverParts) -> Self {
-        Self { parts, is_started: AtomicBool::new(false) }
+    pub(crate) fn new(parts: DriverParts, admission: Arc<Admission>) -> Self {
+        Self { parts, admission, is_started: AtomicBool::new(false) }
     }
 
-    /// Starts the timers and the recovery of this server's locker, once.
+    /// Starts the queries of other servers' lists, and the timers and the recovery of this server's
+    /// locker, once.
     pub(crate) fn start(&self, holder: &HolderParts) {
-        let DriverParts { env, peers, .. } = &self.parts;
-        if !self.is_started.swap(true, Ordering::AcqRel)
-            && let Some(local_locker) = peers.local_locker()
-        {
+        let DriverParts { env, peers, locks, .. } = &self.parts;
+        if self.is_started.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        list_queries::start(peers, &self.admission, locks, env);
+        if let Some(local_locker) = peers.local_locker() {
             tokio::spawn(local_locker.clone().run_timers());
             recovery::start(local_locker, peers, holder, env);
         }
@@ -44,6 +50,7 @@ impl Tasks {
     pub(crate) async fn shutdown(&self, grace: Duration) {
         let DriverParts { env, locks, .. } = &self.parts;
         let unfinished = locks.close();
+        self.admission.shut_down();
         let now = env.now();
         for lock in unfinished {
             lock.release(now);

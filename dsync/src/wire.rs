@@ -250,6 +250,9 @@ pub struct LockerStateResponse {
     /// Time since its locker started, in milliseconds.
     #[serde(rename = "UpForMs")]
     pub up_for_ms: u64,
+    /// Random id of the server's process.
+    #[serde(rename = "Process")]
+    pub process: u64,
     /// Highest token that its locker knows.
     #[serde(rename = "High")]
     pub highest_token: Token,

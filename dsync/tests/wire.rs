@@ -197,7 +197,7 @@ async fn undecodable_payloads_fail_only_their_own_call() {
     let cluster = Cluster::start(2, &Limits::default()).await;
     let garbage: [&[u8]; 6] =
         [b"", b"\xc1", b"\x85\xa3UID", b"garbage", b"\x81\xa3UID\x05", b"\xdf\xff\xff\xff\xff"];
-    for handler in [LOCK, 2, UNLOCK, 4, REFRESH, FORCE_UNLOCK, 128, WAIT, 130, 131] {
+    for handler in [LOCK, 2, UNLOCK, 4, REFRESH, FORCE_UNLOCK, 128, WAIT, 130, 131, 134, 135, 136] {
         for payload in garbage {
             let response = call(&cluster, handler, payload.to_vec()).await;
             // A map with a key that the handler does not know is still a map.
@@ -227,6 +227,76 @@ async fn a_minio_holder_locks_refreshes_and_unlocks() {
     assert_eq!(code(&cluster, FORCE_UNLOCK, &forced).await, wire::CODE_OK);
     assert_eq!(code(&cluster, REFRESH, &args("u3")).await, wire::CODE_NOT_FOUND, "at once");
     assert_eq!(code(&cluster, LOCK, &lock_of("u4", "b")).await, wire::CODE_OK);
+}
+
+const LOCKER_STATE: u8 = 134;
+const REFRESH_BATCH: u8 = 135;
+const CANCEL_TICKET: u8 = 136;
+
+fn leased(uid: &str, resource: &str) -> LockArgs {
+    LockArgs { leased: true, write: true, quorum: Some(2), ..lock_of(uid, resource) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b58_responses_report_the_place_of_a_ticket_and_a_cancellation_ends_it() {
+    let cluster = Cluster::start(2, &Limits::default()).await;
+    assert_eq!(code(&cluster, LOCK, &leased("1", "a")).await, wire::CODE_OK);
+    let ticket_time = Token::new(1_000);
+    let waiter = LockArgs { waiter: "w".to_owned(), ticket_time, ..leased("2", "a") };
+    let queued = |response: LockResponse| (response.code, response.is_queued, response.last_ticket);
+    let refused = call(&cluster, LOCK, encode(&waiter)).await.expect("a response");
+    assert_eq!(queued(refused), (wire::CODE_CONFLICT, true, ticket_time));
+    let unlock = LockArgs { write: true, ..waiter.clone() };
+    let kept = call(&cluster, UNLOCK, encode(&unlock)).await.expect("a response");
+    assert_eq!(queued(kept), (wire::CODE_OK, true, ticket_time));
+    assert_eq!(
+        code(&cluster, UNLOCK, &LockArgs { leased: true, ..args("1") }).await,
+        wire::CODE_OK
+    );
+    let passed = call(&cluster, LOCK, encode(&leased("3", "a"))).await.expect("a response");
+    assert_eq!(passed.code, wire::CODE_CONFLICT);
+    assert!(passed.error.contains("older waiter"), "{}", passed.error);
+    let cancel = LockArgs { leased: true, waiter: "w".to_owned(), ticket_time, ..args("") };
+    let cancelled = call(&cluster, CANCEL_TICKET, encode(&cancel)).await.expect("a response");
+    assert_eq!(queued(cancelled), (wire::CODE_OK, false, ticket_time));
+    assert_eq!(code(&cluster, LOCK, &leased("4", "a")).await, wire::CODE_OK);
+    assert_eq!(code(&cluster, CANCEL_TICKET, &args("")).await, wire::CODE_ERROR, "no ticket");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b52_a_batch_refreshes_each_of_its_locks_and_is_bounded() {
+    let cluster = Cluster::start(2, &Limits::default()).await;
+    for uid in ["1", "2"] {
+        assert_eq!(code(&cluster, LOCK, &leased(uid, uid)).await, wire::CODE_OK);
+    }
+    let connection = cluster.servers[1].manager.connection(&cluster.urls[0]).expect("configured");
+    let batch = async |refreshes: Vec<LockArgs>| {
+        let args = wire::RefreshBatchArgs { refreshes };
+        let request = connection.request(HandlerId::new(REFRESH_BATCH), encode(&args));
+        let response = request.timeout(TIMEOUT).await.map_err(|error| error.to_string())?;
+        let responses = decode::<wire::RefreshBatchResponse>(&response).responses;
+        Ok::<_, String>(responses.into_iter().map(|one| one.code).collect::<Vec<_>>())
+    };
+    let wrong = LockArgs { quorum: Some(1), ..leased("1", "1") };
+    let refreshes = vec![leased("2", "2"), args("unknown"), wrong, leased("1", "1")];
+    let codes = batch(refreshes).await;
+    let expected = [wire::CODE_OK, wire::CODE_NOT_FOUND, wire::CODE_ERROR, wire::CODE_OK];
+    assert_eq!(codes, Ok(expected.to_vec()), "in order; one holder counts other lockers");
+    let max = dsync::limits::REFRESHES_PER_BATCH;
+    assert_eq!(batch(vec![args("unknown"); max]).await.map(|codes| codes.len()), Ok(max));
+    let error = batch(vec![args("unknown"); max + 1]).await.expect_err("one too many");
+    assert!(error.contains("256 refreshes"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b53_a_server_reports_the_state_of_its_locker() {
+    let cluster = Cluster::start(2, &Limits::default()).await;
+    let connection = cluster.servers[1].manager.connection(&cluster.urls[0]).expect("configured");
+    connection.wait_connected().await.expect("both are up");
+    let query = encode(&wire::LockerStateArgs::default());
+    let request = connection.request(HandlerId::new(LOCKER_STATE), query).timeout(TIMEOUT);
+    let state: wire::LockerStateResponse = decode(&request.await.expect("a response"));
+    assert!(state.is_locker && state.is_gate_open && state.highest_token > Token::default());
 }
 
 // ---- MinIO lockers ----
@@ -280,6 +350,7 @@ async fn b55_minio_lockers_are_polled_and_their_responses_suffice_for_a_lock() {
         tokio::spawn(manager.clone().serve(listener));
     }
     dsync.start();
+    dsync.open();
     for url in &urls[1..] {
         let connection = managers[0].connection(url).expect("configured");
         connection.wait_connected().await.expect("it is up");

@@ -72,6 +72,7 @@ fn start<'a>(
     let dsync = builder.build().expect("all servers are lockers");
     manager.start().expect("inside a runtime");
     dsync.start();
+    dsync.open();
     tokio::spawn(manager.serve(listener));
     dsync
 }

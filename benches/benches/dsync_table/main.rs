@@ -15,7 +15,7 @@ use std::time::{Duration, Instant as Stopwatch};
 
 use criterion::{Bencher, Criterion, criterion_group, criterion_main};
 use dsync::Limits;
-use dsync::limits::{REFRESH_INTERVAL, TOMBSTONES_MAX};
+use dsync::limits::REFRESH_INTERVAL;
 use dsync::proto::table::{
     LeaseClaim, LockRequest, RefreshOutcome, RefreshRequest, Refusal, Table, UnlockOutcome,
 };
@@ -30,11 +30,6 @@ const HELD: usize = 100_000;
 /// Locks that are acquired and then released in one batch.
 const BATCH: usize = 8_192;
 
-/// Number of requests to cycle through. A locker refuses a repeated request as late while it keeps
-/// the tombstone of its release.
-const REQUESTS: usize = 2 * BATCH;
-const _: () = assert!(REQUESTS - BATCH > TOMBSTONES_MAX);
-
 /// Clock advance per operation. Above zero, so that timers come due; small, so that no lease
 /// expires during the measurement.
 const TIME_PER_OPERATION: Duration = Duration::from_nanos(500);
@@ -44,7 +39,7 @@ const TIME_PER_OPERATION: Duration = Duration::from_nanos(500);
 const TIME_PER_REFRESH: Duration =
     Duration::from_nanos(REFRESH_INTERVAL.as_nanos() as u64 / HELD as u64);
 
-/// A prime: with this stride all indices below `REQUESTS` or `HELD` are visited, and not in memory
+/// A prime: with this stride all indices below `BATCH` or `HELD` are visited, and not in memory
 /// order.
 const STRIDE: usize = 7_919;
 
@@ -68,12 +63,15 @@ enum Timed {
 }
 
 fn lock_and_unlock(bencher: &mut Bencher<'_>, timed: Timed) {
-    let (mut bench, mut fresh) = (Bench::new(), Rotation::new(lock_requests("fresh", REQUESTS)));
+    let (mut bench, mut batches) = (Bench::new(), 0);
     bencher.iter_custom(|iterations| {
         let mut elapsed = Duration::ZERO;
         let mut remaining = usize::try_from(iterations).expect("64 bits");
         while remaining > 0 {
             let count = remaining.min(BATCH);
+            // Each attempt has its own id: a locker refuses a repeated one as late.
+            batches += 1;
+            let fresh = Rotation::new(lock_requests(&format!("fresh{batches}"), BATCH));
             let lock_start = Stopwatch::now();
             for request in fresh.peek(count) {
                 let now = bench.advance(TIME_PER_OPERATION);
@@ -83,14 +81,13 @@ fn lock_and_unlock(bencher: &mut Bencher<'_>, timed: Timed) {
             let unlock_start = Stopwatch::now();
             for request in fresh.peek(count) {
                 let now = bench.advance(TIME_PER_OPERATION);
-                let outcome = bench.table.unlock(black_box(&request.uid), now);
+                let outcome = bench.table.unlock(black_box(&request.uid), None, now, Token::new(1));
                 assert_eq!(outcome, UnlockOutcome::Released, "the lock is held");
             }
             elapsed += match timed {
                 Timed::Lock => unlock_start - lock_start,
                 Timed::Unlock => unlock_start.elapsed(),
             };
-            fresh.skip(count);
             remaining -= count;
         }
         elapsed
@@ -103,7 +100,7 @@ fn refresh(bencher: &mut Bencher<'_>) {
         Rotation::new(lock_requests("held", HELD).into_iter().map(refresh_of).collect());
     bencher.iter(|| {
         let now = bench.advance(TIME_PER_REFRESH);
-        let refreshed = bench.table.refresh(black_box(refreshes.next()), now);
+        let refreshed = bench.table.refresh(black_box(refreshes.next()), now, Token::new(1));
         assert!(matches!(refreshed, RefreshOutcome::Held { .. }), "the lock is held");
     });
 }
@@ -138,7 +135,7 @@ impl Bench {
     fn new() -> Self {
         let now = Instant::from_nanos(1_000_000_000);
         let mut table = Table::new(&Limits::default(), [Arc::from("node")], now, Token::new(1), 1);
-        table.handle_report("node", Vec::new(), Token::default(), now);
+        table.handle_report("node", Vec::new(), Token::default(), now, Token::new(1));
         for request in lock_requests("held", HELD) {
             table.lock(&request, now, Token::new(1)).expect("the lock is free");
         }

@@ -4,9 +4,7 @@ use std::future::{Future, ready};
 
 use grid::{HandlerError, HandlerId, RequestContext, SingleHandler};
 
-use super::{
-    HolderParts, HolderRequest, LockerParts, Operation, Row, at_holder, at_locker, locker_state,
-};
+use super::{HolderParts, HolderRequest, LockerParts, Operation, Row, at_holder, at_locker};
 use crate::error::LockerError;
 use crate::live_locks::LeasePage;
 use crate::locker::{Locker, StampedResponse};
@@ -137,7 +135,7 @@ impl HolderRequest for Wait {
     }
 }
 
-/// Removes a ticket from the queues of a locker: its lock is held or given up.
+/// Removes a ticket from the queues of a locker: its lock is held or abandoned.
 pub(crate) struct CancelTicket;
 
 impl HolderRequest for CancelTicket {
@@ -183,7 +181,8 @@ impl Operation for RefreshBatch {
     fn decode_reply(reply: RefreshBatchResponse) -> Result<Self::Outcome, String> {
         let decode = |reply: LockResponse| match reply.to_refresh_response() {
             Ok(response) => {
-                Ok(StampedResponse { response, stamp: reply.stamp(), queue: reply.queue() })
+                let (stamp, queue, error) = (reply.stamp(), reply.queue(), reply.error_text());
+                Ok(StampedResponse { response, stamp, queue, error })
             }
             Err(message) => Err(LockerError { may_have_run: true, message }),
         };
@@ -215,7 +214,7 @@ impl Operation for LockerState {
         _context: RequestContext,
         _query: LockerStateArgs,
     ) -> impl Future<Output = Result<LockerStateResponse, HandlerError>> + Send + 'static {
-        ready(Ok(locker_state(&callee)))
+        ready(Ok(callee.admission.state()))
     }
 
     fn decode_reply(reply: LockerStateResponse) -> Result<LockerStateResponse, String> {

@@ -30,7 +30,7 @@ use grid::time::Instant;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use super::quorum::{LockKind, quorum};
+use super::quorum::{ListId, LockKind, quorum};
 use super::resources::Resources;
 use super::table::{Granted, LockRequest, RefreshOutcome, RefreshRequest, Refusal};
 use super::token::{Token, TokenClock};
@@ -48,14 +48,18 @@ mod release;
 mod responses;
 #[cfg(test)]
 mod tests;
+mod tickets;
 
-use locker_state::{LockerState, OutstandingRpc, Vote};
+use locker_state::{Family, LockerState, OutstandingRpc, PendingRelease, Vote};
 
 /// Parameters of one lock.
 #[derive(Debug, Clone)]
 pub struct HoldConfig {
     /// Number of lockers.
     pub lockers: usize,
+    /// Whether each of them is known to be of this crate. Those that are not, or that are absent
+    /// here, show it by their first response.
+    pub are_ours: Vec<bool>,
     /// Resources to lock.
     pub resources: Resources,
     /// Read or write.
@@ -64,6 +68,8 @@ pub struct HoldConfig {
     pub owner: Arc<str>,
     /// Call site in the holder's code, for operators.
     pub source: Arc<str>,
+    /// List of lockers that this server uses.
+    pub list: ListId,
     /// Unique id of this lock, different from that of every other lock ever.
     pub id: Arc<str>,
     /// How long to try.
@@ -149,7 +155,7 @@ pub enum Request {
         /// Read or write.
         kind: LockKind,
     },
-    /// Removes a ticket from the queues: its lock is held or given up.
+    /// Removes a ticket from the queues: its lock is held or abandoned.
     CancelTicket(Ticket),
     /// Responds when a retry is worthwhile.
     Wait(LockRequest),
@@ -220,6 +226,8 @@ pub enum EndReason {
     TimedOut,
     /// Its only attempt failed.
     NotAcquired,
+    /// It is a read lock of several resources, and MinIO lockers, which grant none, exclude a quorum.
+    PlainLockers,
     /// Too few lockers confirmed a refresh in time.
     Expired,
     /// Too few lockers still have the grant: it was forced open.
@@ -234,7 +242,8 @@ impl From<EndReason> for LossReason {
             EndReason::Unlocked
             | EndReason::Cancelled
             | EndReason::TimedOut
-            | EndReason::NotAcquired => Self::Released,
+            | EndReason::NotAcquired
+            | EndReason::PlainLockers => Self::Released,
         }
     }
 }
@@ -244,7 +253,7 @@ enum Phase {
     Voting { until: Instant },
     Fencing { token: Token, until: Instant },
     Waiting { until: Instant, is_notified: bool },
-    Held { token: Token },
+    Held { token: Token, is_fenced: bool },
     Ended(EndReason),
 }
 
@@ -259,6 +268,8 @@ pub struct Hold {
     uid: Arc<str>,
     request: Option<LockRequest>,
     tokens: TokenClock,
+    /// Earliest time of the ticket, as far as the lockers said.
+    ticket_time: Token,
     ticket: Option<Ticket>,
     stats: AttemptStats,
     /// Releases that no locker confirmed before the grant expired.
@@ -280,10 +291,16 @@ impl Hold {
             deadline,
             quorum: quorum(config.lockers, config.kind),
             phase: Phase::Voting { until: now },
-            lockers: (0..config.lockers).map(|_| LockerState::new(now)).collect(),
+            lockers: (0..config.lockers)
+                .map(|locker| {
+                    let is_ours = config.are_ours.get(locker).copied().unwrap_or(false);
+                    LockerState::new(if is_ours { Family::Ours } else { Family::Unknown }, now)
+                })
+                .collect(),
             uid: Arc::clone(&config.id),
             request: None,
             tokens,
+            ticket_time: Token::default(),
             ticket: None,
             stats: AttemptStats::default(),
             expired_releases: 0,
@@ -301,8 +318,10 @@ impl Hold {
     /// Returns the state at `now`.
     pub fn status(&self, now: Instant) -> Status {
         match self.phase {
-            Phase::Held { token } => match self.valid_until() {
-                Some(until) if until > now => Status::Held { token: Some(token), until },
+            Phase::Held { token, is_fenced } => match self.valid_until() {
+                Some(until) if until > now => {
+                    Status::Held { token: is_fenced.then_some(token), until }
+                }
                 _ => Status::Ended(EndReason::Expired),
             },
             Phase::Ended(end) => Status::Ended(end),
@@ -314,7 +333,7 @@ impl Hold {
 
     /// Returns whether the lock has ended and all its grants are released.
     pub fn is_finished(&self) -> bool {
-        matches!(self.phase, Phase::Ended(_)) && self.lockers.iter().all(LockerState::is_released)
+        matches!(self.phase, Phase::Ended(_)) && self.lockers.iter().all(LockerState::is_finished)
     }
 
     /// Returns whether enough lockers have confirmed the release, or never granted, for others to
@@ -353,12 +372,17 @@ impl Hold {
 
     /// Returns when [`handle_timeout`](Self::handle_timeout) is due at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let releases =
-            self.lockers.iter().filter_map(|state| state.pending_release.as_ref()?.due());
+        let releases = self.lockers.iter().filter_map(|state| {
+            let release = state.pending_release.as_ref().map(PendingRelease::due);
+            let cancel = state.ticket_cancel.map(|cancel| cancel.expires_at);
+            release.into_iter().chain(cancel).min()
+        });
         let own = match self.phase {
-            Phase::Voting { until }
-            | Phase::Fencing { until, .. }
-            | Phase::Waiting { until, .. } => Some(until),
+            Phase::Voting { until } | Phase::Fencing { until, .. } => Some(until),
+            Phase::Waiting { until, .. } => {
+                let waits = self.lockers.iter().filter_map(|state| state.wait_at);
+                waits.filter(|_| self.ticket.is_some()).chain([until]).min()
+            }
             Phase::Held { .. } => {
                 let idle = self.lockers.iter().filter(|state| state.is_idle());
                 let refresh = idle.map(|state| state.refresh_at).min();
@@ -377,6 +401,7 @@ impl Hold {
     /// Fires the timers that are due.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.send_due_releases(now);
+        self.expire_ticket_cancels(now);
         let is_late = self.deadline.is_some_and(|deadline| deadline <= now);
         match self.phase {
             Phase::Voting { .. } | Phase::Fencing { .. } if is_late => {
@@ -388,14 +413,12 @@ impl Hold {
                 self.fail(now);
             }
             Phase::Waiting { until, .. } if until <= now => self.begin_attempt(now),
+            Phase::Waiting { .. } => self.send_due_waits(now),
             Phase::Held { .. } => {
                 self.evaluate_votes(now);
                 self.send_due_refreshes(now);
             }
-            Phase::Voting { .. }
-            | Phase::Fencing { .. }
-            | Phase::Waiting { .. }
-            | Phase::Ended(_) => {}
+            Phase::Voting { .. } | Phase::Fencing { .. } | Phase::Ended(_) => {}
         }
         self.check_after_change();
     }

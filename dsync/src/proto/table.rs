@@ -27,132 +27,27 @@ use slab::Slab;
 use super::keyed::{Key, KeyedMap};
 use super::quorum::{ListId, LockKind};
 use super::resources::Resources;
-use super::token::{Token, TokenStamp, Tokens};
+use super::token::{Recorded, Token, TokenStamp, Tokens};
 use super::tombstones::Tombstones;
 pub use super::waiters::WaitOutcome;
-use super::waiters::{Ticket, Waiter, Waiters};
-use crate::limits::{GRANTED_NAME_BYTES_MAX, Limits, TOMBSTONES_MAX};
+use super::waiters::{Position, QueueReport, Ticket, TicketState, Waiter, Waiters};
+use crate::limits::{GRANTED_NAME_BYTES_MAX, Limits, TOKEN_LEAD_MICROS};
 use grid::check_schedule::CheckSchedule;
 
 mod check;
 mod gate;
 mod holders;
 mod listing;
+mod request;
 #[cfg(test)]
 mod tests;
 
 pub use gate::{Gate, HeldLease};
 use holders::{Added, Holders};
 pub use listing::{ForceTarget, GrantInfo, WaiterInfo};
-
-/// One attempt to take a lock. Cheap to clone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LockRequest {
-    /// Unique id of the attempt, and of the grant that it gets.
-    pub uid: Arc<str>,
-    /// Resources to lock.
-    pub resources: Resources,
-    /// Read or write.
-    pub kind: LockKind,
-    /// Name of the server that requests the lock.
-    pub owner: Arc<str>,
-    /// Call site in the holder's code, for operators.
-    pub source: Arc<str>,
-    /// Number of lockers that must grant it.
-    pub quorum: usize,
-    /// Token that the holder proposes; the smallest if it has no estimate.
-    pub proposed_token: Token,
-    /// Its ticket, if it has waited.
-    pub ticket: Option<Ticket>,
-    /// Whether the holder stops when it cannot refresh its lock. MinIO holders do not, and get no
-    /// notice when their lock is forced open.
-    pub supports_leases: bool,
-    /// List of lockers that the holder uses.
-    pub list: ListId,
-}
-
-/// Response to a lock request that this locker granted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Granted {
-    /// Highest token known for the resources: the proposed one, if and only if it was accepted.
-    pub token: Token,
-    /// Duration of the grant unless it is refreshed.
-    pub lease: Duration,
-}
-
-/// Why a lock was not granted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// Others hold it.
-    Conflict,
-    /// None of the others holds it, but an older waiter is queued.
-    QueuedAhead,
-    /// The request is for another list of lockers.
-    ListDiffers,
-    /// This server has not verified the cluster yet.
-    NotReady,
-    /// This locker has restarted and does not grant yet.
-    Closed,
-    /// The attempt has already been released.
-    AttemptEnded,
-    /// The table of this locker is full.
-    Full,
-}
-
-/// Request to extend a grant by another lease.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RefreshRequest {
-    /// Id of the grant.
-    pub uid: Arc<str>,
-    /// Claim for a locker that has lost the grant; absent from MinIO holders.
-    pub claim: Option<LeaseClaim>,
-}
-
-/// Proof of an earlier grant, from which a locker can reinstate it after losing its state.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeaseClaim {
-    /// The original lock request.
-    pub request: LockRequest,
-    /// Token of the lock.
-    pub token: Token,
-    /// Whether the holder's vote from this locker is still valid.
-    pub is_valid: bool,
-}
-
-/// Response to a refresh.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RefreshOutcome {
-    /// The grant is extended.
-    Held {
-        /// Duration of the lease.
-        lease: Duration,
-    },
-    /// This locker had lost the grant, is closed, and has reinstated it. The grant is extended only
-    /// if the holder's vote was valid until this response: otherwise this locker may meanwhile have
-    /// granted to others, and lost that too.
-    Reinstated {
-        /// Duration of the lease.
-        lease: Duration,
-    },
-    /// This locker has no such grant.
-    NotFound,
-    /// This locker has restarted, and does not know yet whether it had granted the lock.
-    Closed,
-    /// The request is for another list of lockers, and changed nothing.
-    ListDiffers,
-    /// The claimed token is too far ahead of this locker's clock to be recorded. The grant is not
-    /// extended.
-    TokenAhead,
-}
-
-/// Response to a release.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UnlockOutcome {
-    /// The grant is released.
-    Released,
-    /// This locker has no such grant. A request for it that arrives later is refused.
-    NotFound,
-}
+pub use request::{
+    Granted, LeaseClaim, LockRequest, RefreshOutcome, RefreshRequest, Refusal, UnlockOutcome,
+};
 
 /// One grant.
 #[derive(Debug)]
@@ -191,8 +86,14 @@ pub struct Table {
     resource_bytes: usize,
     tokens: Tokens,
     waiters: Waiters,
+    /// Ended attempts. Ids of MinIO holders are not among them: they name locks.
     tombstones: Tombstones,
+    cancelled_tickets: Tombstones,
     gate: Gate,
+    /// Whether this server has verified that it belongs to the cluster.
+    is_admitted: bool,
+    /// List of lockers that requests must be for.
+    list: ListId,
     counts: GrantCounts,
     lease: Duration,
     grants_max: usize,
@@ -219,7 +120,10 @@ impl Table {
             // no earlier token was further ahead of that clock than at the last start.
             tokens: Tokens::new(wall, limits.lease, key),
             waiters: Waiters::new(limits, key),
-            tombstones: Tombstones::new(TOMBSTONES_MAX, key),
+            tombstones: Tombstones::new(2 * limits.lease, key),
+            cancelled_tickets: Tombstones::new(2 * limits.lease, key),
+            is_admitted: true,
+            list: ListId::default(),
             gate: Gate::closed(nodes, now + limits.lease),
             counts: GrantCounts::default(),
             lease: limits.lease,
@@ -239,7 +143,37 @@ impl Table {
         self.tokens.highest()
     }
 
-    /// Grants or refuses a lock.
+    /// Returns what a response says about this ticket, and about the queues.
+    pub fn queue_report(&self, ticket: Option<&Ticket>) -> QueueReport {
+        self.waiters.report(ticket)
+    }
+
+    /// Sets the list of lockers that requests must be for.
+    pub fn set_list(&mut self, list: ListId) {
+        self.list = list;
+    }
+
+    /// Returns the list of lockers that requests must be for.
+    pub fn list(&self) -> ListId {
+        self.list
+    }
+
+    /// Sets whether this server has verified that it belongs to the cluster. Until then, its locker
+    /// grants, extends, queues and reinstates nothing; releases, forced releases and cancellations
+    /// run.
+    pub fn set_admitted(&mut self, is_admitted: bool, now: Instant) {
+        self.is_admitted = is_admitted;
+        self.handle_timeout(now);
+        self.notify_all(now);
+        self.check_after_change();
+    }
+
+    /// Returns whether this server has verified that it belongs to the cluster.
+    pub fn is_admitted(&self) -> bool {
+        self.is_admitted
+    }
+
+    /// Grants or refuses a lock. A refused one is queued, if it has a ticket.
     ///
     /// # Errors
     ///
@@ -256,8 +190,9 @@ impl Table {
             Ok(_) => self.counts.granted += 1,
             Err(refusal) => {
                 self.counts.refused += 1;
-                if let (Refusal::Conflict, Some(ticket)) = (refusal, &request.ticket) {
-                    self.waiters.requeue(ticket, now);
+                if refusal.enqueues_ticket() {
+                    let _ = self.enqueue(request, now, wall);
+                    self.notify_waiters(&request.resources, now);
                 }
             }
         }
@@ -271,106 +206,210 @@ impl Table {
         now: Instant,
         wall: Token,
     ) -> Result<Granted, Refusal> {
+        if !self.is_admitted {
+            return Err(Refusal::NotReady);
+        }
+        if request.list.differs_from(self.list) {
+            return Err(Refusal::ListDiffers);
+        }
         if !self.gate.is_open() {
             return Err(Refusal::Closed);
         }
-        if self.tombstones.contains(&request.uid) || self.by_uid.contains_key(&request.uid) {
-            // Each attempt has its own id, and is sent to each locker once.
-            return Err(Refusal::AttemptEnded);
-        }
+        self.check_uid(request)?;
         if !self.is_free(&request.resources, request.kind) {
             return Err(Refusal::Conflict);
         }
-        if self.waiters.is_blocked_by_older(
-            (&request.resources, request.kind),
-            request.ticket.as_ref(),
-            now,
-        ) {
-            return Err(Refusal::Conflict);
+        let position = match &request.ticket {
+            Some(ticket) => Position::Ticket(ticket),
+            None if request.supports_leases => Position::Youngest,
+            None => Position::Plain,
+        };
+        if self.waiters.is_blocked((&request.resources, request.kind), position, now) {
+            return Err(Refusal::QueuedAhead);
         }
         if !self.has_room(&request.resources) {
             return Err(Refusal::Full);
         }
         self.insert(request.clone(), now);
-        if let Some(ticket) = &request.ticket {
-            self.waiters.remove(ticket);
+        if let Some(ticket) = &request.ticket
+            && let Some(resources) = self.waiters.set_granted(ticket)
+        {
+            // The next reader may follow.
+            self.notify_waiters(&resources, now);
         }
         let token = self.tokens.propose(&request.resources, request.proposed_token, wall);
         Ok(Granted { token, lease: self.lease })
     }
 
+    /// Checks that the id can get a grant. Each attempt has its own id, and is sent to each locker
+    /// once. An id without leases names a lock over all attempts of its holder: it can be granted
+    /// again after its release, but not twice at once, or the release of one attempt would end the
+    /// grant of the next. (MinIO's lockers count such read locks instead.)
+    fn check_uid(&self, request: &LockRequest) -> Result<(), Refusal> {
+        let is_granted = self.by_uid.contains_key(&request.uid);
+        match request.supports_leases {
+            true if is_granted || self.tombstones.contains(&request.uid) => {
+                Err(Refusal::AttemptEnded)
+            }
+            false if is_granted => Err(Refusal::Conflict),
+            true | false => Ok(()),
+        }
+    }
+
     /// Extends a grant by another lease.
-    pub fn refresh(&mut self, refresh: &RefreshRequest, now: Instant) -> RefreshOutcome {
+    pub fn refresh(
+        &mut self,
+        refresh: &RefreshRequest,
+        now: Instant,
+        wall: Token,
+    ) -> RefreshOutcome {
         self.handle_timeout(now);
-        let outcome = self.try_refresh(refresh, now);
+        let outcome = self.try_refresh(refresh, now, wall);
         self.check_after_change();
         outcome
     }
 
-    fn try_refresh(&mut self, refresh: &RefreshRequest, now: Instant) -> RefreshOutcome {
-        let lease = self.lease;
-        let is_open = self.gate.is_open();
-        if let Some(claim) = &refresh.claim {
-            self.tokens.raise(&claim.request.resources, claim.token);
+    fn try_refresh(
+        &mut self,
+        refresh: &RefreshRequest,
+        now: Instant,
+        wall: Token,
+    ) -> RefreshOutcome {
+        if !self.is_admitted {
+            // Not even a grant that exists: a majority may use another list of lockers by now, and
+            // waits for the leases of this one to end.
+            return RefreshOutcome::Closed;
         }
+        let lease = self.lease;
+        if let Some(LeaseClaim { request, token, .. }) = &refresh.claim {
+            if request.list.differs_from(self.list) {
+                return RefreshOutcome::ListDiffers;
+            }
+            if self.tokens.raise(&request.resources, *token, wall) == Recorded::Clamped {
+                // A response would confirm to the holder that this locker knows the token.
+                return RefreshOutcome::TokenAhead;
+            }
+        }
+        let kept = match self.gate.is_open() {
+            true => RefreshOutcome::Held { lease },
+            false => RefreshOutcome::Reinstated { lease },
+        };
         if let Some(grant) = self.by_uid.get(&refresh.uid).and_then(|key| self.grants.get_mut(*key))
         {
             if grant.is_revoked {
                 return RefreshOutcome::NotFound;
             }
             (grant.refreshed_at, grant.expires_at) = (now, now + lease);
-            return if is_open {
-                RefreshOutcome::Held { lease }
-            } else {
-                RefreshOutcome::Reinstated { lease }
-            };
+            return kept;
         }
-        let Some(claim) = refresh.claim.as_ref() else {
-            return if is_open { RefreshOutcome::NotFound } else { RefreshOutcome::Closed };
-        };
-        let LeaseClaim { request, is_valid, .. } = claim;
+        match &refresh.claim {
+            Some(claim) => self.insert_claimed(claim, kept, now),
+            None if self.gate.is_open() => RefreshOutcome::NotFound,
+            None => RefreshOutcome::Closed,
+        }
+    }
+
+    /// Inserts the grant of a claim that this locker does not know, if it can be right.
+    ///
+    /// An open locker does so too, if nothing excludes it: the lock is held by a quorum, of which
+    /// this locker was one until it lost the grant in a crash, or until the lease ended in a
+    /// partition. Else each such event would cost the lock a vote for good, and the lock would be
+    /// lost with a few of them. Tickets that are queued, and even notified, do not prevent it: the
+    /// lock is held, so its waiters wait for it at a quorum in any case, and without this locker
+    /// they would only be notified here in vain. A claim is no way past the queue, as a new attempt
+    /// never begins with a refresh; one that arrives after its release finds the tombstone.
+    fn insert_claimed(
+        &mut self,
+        LeaseClaim { request, is_valid, .. }: &LeaseClaim,
+        kept: RefreshOutcome,
+        now: Instant,
+    ) -> RefreshOutcome {
+        let is_open = self.gate.is_open();
         if !is_open && !is_valid {
             return RefreshOutcome::Closed;
         }
         // While closed it reinstates every valid claim, even claims that exclude each other.
-        let can_be_reinstated = !self.tombstones.contains(&request.uid)
+        let can_be_inserted = !self.tombstones.contains(&request.uid)
             && (!is_open || self.is_free(&request.resources, request.kind))
             && self.has_room(&request.resources);
-        if !can_be_reinstated {
+        if !can_be_inserted {
             return RefreshOutcome::NotFound;
         }
         self.insert(request.clone(), now);
         self.counts.granted += 1;
-        if is_open { RefreshOutcome::Held { lease } } else { RefreshOutcome::Reinstated { lease } }
+        kept
     }
 
-    /// Releases a grant.
-    pub fn unlock(&mut self, uid: &Arc<str>, now: Instant) -> UnlockOutcome {
+    /// Releases the grant of an attempt. `waiter` is the holder's request if it keeps waiting: its
+    /// ticket is queued before others are notified. Without it the ticket of the grant ends too.
+    pub fn unlock(
+        &mut self,
+        uid: &Arc<str>,
+        waiter: Option<&LockRequest>,
+        now: Instant,
+        wall: Token,
+    ) -> UnlockOutcome {
         self.handle_timeout(now);
-        self.tombstones.insert(Arc::clone(uid));
-        let Some(key) = self.by_uid.get(uid).copied() else { return UnlockOutcome::NotFound };
-        let resources = self.remove(key);
-        self.notify_waiters(&resources, now);
+        self.tombstones.insert(Arc::clone(uid), now);
+        let released = self.by_uid.get(uid).copied().map(|key| self.remove(key));
+        match (waiter, released.as_ref().and_then(|request| request.ticket.as_ref())) {
+            (Some(waiter), _) => {
+                if self.is_admitted && !waiter.list.differs_from(self.list) {
+                    let _ = self.enqueue(waiter, now, wall);
+                    self.notify_waiters(&waiter.resources, now);
+                }
+            }
+            (None, Some(ticket)) => self.waiters.remove_granted(ticket),
+            (None, None) => {}
+        }
+        if let Some(request) = &released {
+            self.notify_waiters(&request.resources, now);
+        }
+        self.check_after_change();
+        match released {
+            Some(_) => UnlockOutcome::Released,
+            None => UnlockOutcome::NotFound,
+        }
+    }
+
+    /// Releases the lock of a MinIO holder. A lock of another owner (if the holder states one) or
+    /// kind is another lock.
+    pub fn unlock_plain(
+        &mut self,
+        uid: &str,
+        owner: &str,
+        kind: LockKind,
+        now: Instant,
+    ) -> UnlockOutcome {
+        self.handle_timeout(now);
+        let Some(key) = self.by_uid.get(uid).copied().filter(|key| {
+            let request = &self.grants[*key].request;
+            request.kind == kind && (owner.is_empty() || *request.owner == *owner)
+        }) else {
+            return UnlockOutcome::NotFound;
+        };
+        let request = self.remove(key);
+        self.notify_waiters(&request.resources, now);
         self.check_after_change();
         UnlockOutcome::Released
     }
 
-    /// Enqueues a refused request for notification.
-    pub fn wait(&mut self, request: &LockRequest, now: Instant) -> WaitOutcome {
+    /// Queues a ticket, or renews it, and notifies its waiter when it may retry.
+    pub fn wait(&mut self, request: &LockRequest, now: Instant, wall: Token) -> WaitOutcome {
         self.handle_timeout(now);
-        let Some(ticket) = request.ticket.clone().filter(|_| self.gate.is_open()) else {
+        if !self.is_admitted || request.list.differs_from(self.list) {
             return WaitOutcome::Refused;
-        };
-        let origin = (Arc::clone(&request.owner), Arc::clone(&request.source));
-        let outcome =
-            self.waiters.enqueue(ticket, (request.resources.clone(), request.kind), origin, now);
+        }
+        let outcome = self.enqueue(request, now, wall);
         self.notify_waiters(&request.resources, now);
         self.check_after_change();
         outcome
     }
 
-    /// Removes a waiter.
-    pub fn cancel_wait(&mut self, ticket: &Ticket, now: Instant) {
+    /// Removes a ticket for good: its lock is held or abandoned. Late messages do not queue it again.
+    pub fn cancel_ticket(&mut self, ticket: &Ticket, now: Instant) {
+        self.handle_timeout(now);
+        self.cancelled_tickets.insert(Arc::clone(&ticket.id), now);
         if let Some(resources) = self.waiters.remove(ticket) {
             self.notify_waiters(&resources, now);
         }
@@ -390,8 +429,11 @@ impl Table {
         Some(end.map_or(waiter, |end| end.min(waiter)))
     }
 
-    /// Expires grants and waiters.
+    /// Expires grants, reservations, tickets and tombstones.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.tombstones.expire(now);
+        self.cancelled_tickets.expire(now);
+        let was_open = self.gate.is_open();
         self.gate.handle_timeout(now);
         while let Some(Reverse((_, key, serial))) =
             self.expiries.peek().filter(|Reverse((end, ..))| *end <= now).copied()
@@ -407,13 +449,16 @@ impl Table {
             self.counts.expired += 1;
             if grant.is_revoked {
                 let uid = Arc::clone(&grant.request.uid);
-                self.tombstones.insert(uid);
+                self.tombstones.insert(uid, now);
             }
-            let resources = self.remove(key);
-            self.notify_waiters(&resources, now);
+            let request = self.remove(key);
+            self.notify_waiters(&request.resources, now);
         }
         while let Some(resources) = self.waiters.expire_one(now) {
             self.notify_waiters(&resources, now);
+        }
+        if !was_open && self.gate.is_open() {
+            self.notify_all(now);
         }
         self.check_after_change();
     }
@@ -423,16 +468,49 @@ impl Table {
         self.counts
     }
 
-    /// Returns the numbers of grants and waiters.
+    /// Returns the numbers of grants, and of waiters that this locker has not granted their lock.
     pub fn sizes(&self) -> (usize, usize) {
         (self.grants.len(), self.waiters.len())
     }
 
     // ---- helpers ----
 
+    /// Queues the ticket of a request, or renews it.
+    fn enqueue(&mut self, request: &LockRequest, now: Instant, wall: Token) -> WaitOutcome {
+        let ticket = request.ticket.as_ref();
+        let Some(ticket) = ticket.filter(|ticket| !self.cancelled_tickets.contains(&ticket.id))
+        else {
+            return WaitOutcome::Refused;
+        };
+        let time_max = wall.later_by(Duration::from_micros(TOKEN_LEAD_MICROS));
+        let origin = (&request.owner, &request.source);
+        self.waiters.contact(ticket, (&request.resources, request.kind), origin, now, time_max)
+    }
+
+    /// Returns whether it grants locks now: it has verified the cluster, and its gate is open.
+    pub fn grants_locks(&mut self, now: Instant) -> bool {
+        self.handle_timeout(now);
+        self.can_grant()
+    }
+
+    fn can_grant(&self) -> bool {
+        self.is_admitted && self.gate.is_open()
+    }
+
+    /// Notifies the waiters that a change of these resources, or of their queues, lets try.
     fn notify_waiters(&mut self, resources: &Resources, now: Instant) {
-        let holders = &self.holders;
-        self.waiters.notify(resources, |wanted, kind| holders.is_free(wanted, kind), now);
+        if self.can_grant() {
+            let holders = &self.holders;
+            self.waiters.notify(resources, |name, kind| holders.is_name_free(name, kind), now);
+        }
+    }
+
+    /// Notifies all waiters that may try, when this locker begins to grant.
+    fn notify_all(&mut self, now: Instant) {
+        if self.can_grant() {
+            let holders = &self.holders;
+            self.waiters.notify_all(|name, kind| holders.is_name_free(name, kind), now);
+        }
     }
 
     fn is_free(&self, resources: &Resources, kind: LockKind) -> bool {
@@ -468,14 +546,14 @@ impl Table {
         self.compact();
     }
 
-    fn remove(&mut self, key: usize) -> Resources {
+    fn remove(&mut self, key: usize) -> LockRequest {
         let Grant { request, .. } = self.grants.remove(key);
         self.by_uid.remove(&request.uid);
         let (all, own) = (self.resource_bytes, request.resources.bytes());
         debug_assert!(all >= own, "Table.resource_bytes {all}, of a grant {own}");
         self.resource_bytes -= own;
         self.holders.remove(&request.resources, key);
-        request.resources
+        request
     }
 
     /// Drops the entries of released grants once they are most of the heap.

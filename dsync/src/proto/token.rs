@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::keyed::Key;
 use super::resources::Resources;
-use crate::limits::{TOKEN_LEAD_MICROS, TOKEN_SLOTS};
+use crate::limits::{TOKEN_LEAD_MICROS, TOKEN_ROUND_TRIP_MAX, TOKEN_SLOTS};
 
 /// A fencing token. Later grants have greater tokens.
 ///
@@ -84,9 +84,19 @@ impl fmt::Display for Token {
 pub(super) struct Tokens {
     token_slots: Box<[Token]>,
     highest: Token,
-    /// How far tokens may be ahead of this locker's wall clock: as far as at its start.
+    /// How far tokens may be ahead of this locker's wall clock: as far as at its start, a lease.
     lead: Duration,
     key: Key,
+}
+
+/// Whether a locker has recorded a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Recorded {
+    /// It has: later tokens are higher.
+    Whole,
+    /// The token is too far ahead of its clock: only the highest that is not is recorded.
+    Clamped,
 }
 
 impl Tokens {
@@ -111,17 +121,34 @@ impl Tokens {
         let known = self.known(resources);
         // Another locker may have started as far ahead of its wall clock.
         let clock = self.highest.max(wall.later_by(self.lead));
-        let ahead = Token(clock.0.saturating_add(TOKEN_LEAD_MICROS));
+        let ahead = Token(clock.0.saturating_add(TOKEN_LEAD_MICROS)).min(self.ceiling(wall));
         if known < proposed && proposed <= ahead {
-            self.raise(resources, proposed);
+            self.record(resources, proposed);
             return proposed;
         }
         // Not the proposal itself: the holder would consider it accepted.
         if known == proposed { known.next() } else { known }
     }
 
-    /// Records that `token` was issued for `resources`.
-    pub(super) fn raise(&mut self, resources: &Resources, token: Token) {
+    /// Returns the highest token that a peer can make this locker record.
+    ///
+    /// One bad value from one peer would otherwise be the highest token for good, and be passed on
+    /// to all. A correct token is below it: it is at most a lease and [`TOKEN_LEAD_MICROS`] ahead of
+    /// the clock of the locker that accepted it, and clocks differ by less than another lease. What
+    /// is already known needs no limit: this locker's own clock may have been set back.
+    fn ceiling(&self, wall: Token) -> Token {
+        let clock = wall.later_by(self.lead).later_by(self.lead);
+        Token(clock.0.saturating_add(TOKEN_LEAD_MICROS)).max(self.highest)
+    }
+
+    /// Records that a peer reports `token` as issued for `resources`, as far as it can be.
+    pub(super) fn raise(&mut self, resources: &Resources, token: Token, wall: Token) -> Recorded {
+        let ceiling = self.ceiling(wall);
+        self.record(resources, token.min(ceiling));
+        if token <= ceiling { Recorded::Whole } else { Recorded::Clamped }
+    }
+
+    fn record(&mut self, resources: &Resources, token: Token) {
         for name in resources.iter() {
             let slot = self.slot(name);
             self.token_slots[slot] = self.token_slots[slot].max(token);
@@ -129,8 +156,10 @@ impl Tokens {
         self.highest = self.highest.max(token);
     }
 
-    /// Records that any token up to `floor` may have been issued for any resource.
-    pub(super) fn raise_all(&mut self, floor: Token) {
+    /// Records that a peer reports that any token up to `floor` may have been issued for any
+    /// resource, as far as it can be.
+    pub(super) fn raise_all(&mut self, floor: Token, wall: Token) {
+        let floor = floor.min(self.ceiling(wall));
         for slot in &mut self.token_slots {
             *slot = (*slot).max(floor);
         }
@@ -194,6 +223,17 @@ impl TokenClock {
         if stamp.wall != Token(0) && is_newer {
             (self.wall, self.observed_at) = (stamp.wall, now);
         }
+    }
+
+    /// Records the stamp in the response to a request that was sent at `sent_at`, received now. The
+    /// next request will take about as long: its token is to reach the locker on time.
+    pub fn observe_response(&mut self, stamp: TokenStamp, sent_at: Instant, now: Instant) {
+        let round_trip = now.since(sent_at).min(TOKEN_ROUND_TRIP_MAX);
+        let wall = match stamp.wall {
+            Token(0) => Token(0),
+            wall => wall.later_by(round_trip),
+        };
+        self.observe(TokenStamp { wall, ..stamp }, now);
     }
 
     /// Records an issued token.
@@ -263,16 +303,51 @@ mod tests {
     fn b54_a_written_back_token_is_known_for_all_resources_of_the_lock() {
         let mut tokens = Tokens::new(Token(10), Duration::ZERO, Key::new(2));
         let both = Resources::new(["x", "y"]).expect("valid names");
-        tokens.raise(&both, Token(50));
+        let wall = Token(7);
+        assert_eq!(tokens.raise(&both, Token(50), wall), Recorded::Whole);
         assert_eq!(
             (tokens.known(&resources("x")), tokens.known(&resources("y"))),
             (Token(50), Token(50))
         );
-        tokens.raise(&both, Token(20));
+        assert_eq!(tokens.raise(&both, Token(20), wall), Recorded::Whole);
         assert_eq!(tokens.known(&both), Token(50), "never lower");
-        assert_eq!(tokens.stamp(Token(7)), TokenStamp { highest: Token(50), wall: Token(7) });
-        tokens.raise_all(Token(60));
+        assert_eq!(tokens.stamp(wall), TokenStamp { highest: Token(50), wall });
+        tokens.raise_all(Token(60), wall);
         assert_eq!(tokens.known(&resources("z")), Token(60));
+    }
+
+    #[test]
+    fn b54_a_bad_token_of_a_peer_is_clamped_by_each_path_and_does_not_saturate_tokens() {
+        let (wall, lead) = (Token(1_000_000_000), Duration::from_secs(60));
+        let (a, bad) = (resources("a"), Token(u64::MAX));
+        let ceiling = Token(wall.later_by(2 * lead).0 + TOKEN_LEAD_MICROS);
+        let paths: [fn(&mut Tokens, &Resources, Token, Token); 3] = [
+            |tokens, a, bad, wall| assert_eq!(tokens.raise(a, bad, wall), Recorded::Clamped),
+            |tokens, _, bad, wall| tokens.raise_all(bad, wall),
+            |tokens, a, bad, wall| {
+                // As often as it likes, a second further each time.
+                for _ in 0..1_000 {
+                    let ahead = Token(tokens.highest().0.saturating_add(TOKEN_LEAD_MICROS));
+                    let _ = (tokens.propose(a, ahead, wall), tokens.propose(a, bad, wall));
+                }
+            },
+        ];
+        for path in paths {
+            let mut tokens = Tokens::new(wall, lead, Key::new(1));
+            path(&mut tokens, &a, bad, wall);
+            assert!(tokens.highest() <= ceiling, "{} beyond {ceiling}", tokens.highest());
+            // The clocks reach it, and one round suffices again.
+            let mut clock = TokenClock::default();
+            let (start, later) = (Instant::from_nanos(1), wall.later_by(3 * lead));
+            clock.observe(tokens.stamp(later), start);
+            let proposed = clock.propose(start);
+            assert_eq!(tokens.propose(&a, proposed, later), proposed);
+        }
+        // A correct token of a locker whose clock is almost a lease ahead is recorded.
+        let mut tokens = Tokens::new(wall, lead, Key::new(1));
+        let ahead = wall.later_by(lead + Duration::from_secs(59));
+        assert_eq!(tokens.raise(&a, ahead, wall), Recorded::Whole);
+        assert_eq!(tokens.known(&a), ahead);
     }
 
     #[test]
@@ -421,7 +496,7 @@ mod tests {
                     let mut known = 0;
                     for (tokens, delivery) in lockers.iter_mut().zip(&write_backs) {
                         if *delivery != Delivery::RequestLost {
-                            tokens.raise(&a, token);
+                            prop_assert_eq!(tokens.raise(&a, token, wall), Recorded::Whole);
                             known += usize::from(*delivery == Delivery::Delivered);
                         }
                     }

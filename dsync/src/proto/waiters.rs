@@ -1,39 +1,55 @@
-//! Queues of waiters at one locker, and their notifications ([B55]).
+//! Tickets queued at one locker, and their notifications ([B58]).
 //!
 //! ```text
-//!              refused, enqueues            free for it             granted
-//!   absent ─────────────────────────► waiting ───────► notified ─────────────► absent
-//!                                        │  ▲              │ │
-//!                       cancelled, or    │  └──────────────┘ │ no retry in time
-//!                       not renewed      │  retries, refused │
-//!                                        ▼                   ▼
-//!                                     absent              absent
+//!                 contact                free for it, and
+//!   (not queued) ─────────► Waiting ──── no older conflict ────► Notified
+//!                            ▲  ▲ ▲                              │  │  │
+//!                    contact │  │ └── refused, or in contact ────┘  │  │ no contact within
+//!                            │  │     again                         │  │ its reservation
+//!                     Absent ┘  └──────── Granted ◄─────────────────┘  ▼
+//!                                released, waits on    granted       Absent
+//!
+//!   Any state ends when the ticket is cancelled, or without contact for [`TICKET_TTL`].
 //! ```
 //!
+//! A *contact* is a refused lock request, a wait request, or the release of a failed attempt. The
+//! end of an RPC, a new attempt and a dropped long poll are none, and change nothing.
+//!
 //! A locker does not grant by itself: with each locker in its own order, two waiters could get half
-//! of a quorum each, and keep it. Instead it notifies the oldest waiter and reserves the lock for
-//! it for a moment ([`RESERVATION`](crate::limits::RESERVATION)); a waiter that enough lockers have
-//! notified retries. The order is that of tickets, which are the same at all lockers: the time by
-//! the lockers' clocks at the waiter's first refusal.
+//! of a quorum each, and keep it. Instead it notifies waiters and reserves the lock for them for a
+//! moment ([`RESERVATION`](crate::limits::RESERVATION)); a waiter that enough lockers have notified
+//! retries. The order is that of tickets, which are the same at all lockers.
 //!
-//! An older waiter *blocks* a younger one, and a newcomer, once it was notified, or has waited for
-//! [`BARGING_LIMIT`](crate::limits::BARGING_LIMIT): until then readers may pass a writer that waits
-//! for other readers.
+//! A ticket that is waiting or notified is *present*: it blocks every younger conflicting request.
+//! A granted one does not need to: its grant does. An absent one, whose waiter missed its
+//! notification, keeps its position and blocks nothing, so that a dead waiter delays others once,
+//! for its reservation, and not for the life of its ticket.
 //!
-//! [B55]: crate::rules#b55
+//! [B58]: crate::rules#b58
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use grid::time::Instant;
+use serde::{Deserialize, Serialize};
 
 use super::keyed::{Key, KeyedMap};
 use super::quorum::LockKind;
 use super::resources::Resources;
 use super::token::Token;
-use crate::limits::{Limits, WAIT_POLL, WAITERS_NOTIFIED_MAX};
+use crate::limits::{
+    BARGING_LIMIT, Limits, PLAIN_SCAN_MAX, TICKET_TTL, WAITER_BYTES, WAITER_BYTES_MAX,
+    WAITER_NAME_BYTES, WAITERS_NOTIFIED_MAX, WAITERS_SCANNED_MAX,
+};
 use grid::check_schedule::CheckSchedule;
+
+mod check;
+mod queue;
+#[cfg(test)]
+mod tests;
+
+use queue::Queue;
 
 /// Position in the queue: first come, first served. The id decides between equal times.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,6 +58,33 @@ pub struct Ticket {
     pub time: Token,
     /// Id of the waiter: one for one call of `lock`, over all of its attempts.
     pub id: Arc<str>,
+}
+
+/// State of a ticket at one locker, ordered by how near it is to its grant.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum TicketState {
+    /// It missed a notification, and has made no contact since.
+    Absent,
+    /// It waits for its notification.
+    #[default]
+    Waiting,
+    /// It was notified, and the lock is reserved for it.
+    Notified,
+    /// This locker granted its current attempt.
+    Granted,
+}
+
+impl TicketState {
+    /// Returns whether the ticket blocks younger requests.
+    fn is_present(self) -> bool {
+        match self {
+            Self::Waiting | Self::Notified => true,
+            Self::Absent | Self::Granted => false,
+        }
+    }
 }
 
 /// One waiter.
@@ -57,9 +100,28 @@ pub struct Waiter {
     pub source: Arc<str>,
     /// Start of its wait here.
     pub since: Instant,
-    /// When it is dropped unless it renews the wait, or uses its notification.
-    expires_at: Instant,
-    is_notified: bool,
+    /// State of its ticket.
+    pub state: TicketState,
+    /// When its ticket ends without further contact.
+    ends_at: Instant,
+    /// End of its reservation, while it is notified.
+    reserved_until: Option<Instant>,
+    /// Notifications that it missed. Each doubles its next reservation.
+    misses: u32,
+}
+
+impl Waiter {
+    /// Returns when its state changes without contact.
+    fn due(&self) -> Instant {
+        self.reserved_until.map_or(self.ends_at, |until| until.min(self.ends_at))
+    }
+
+    /// Returns the memory that it takes, approximately.
+    fn bytes(&self, ticket: &Ticket) -> usize {
+        let texts = ticket.id.len() + self.owner.len() + self.source.len();
+        let names = self.resources.iter().count() * WAITER_NAME_BYTES + self.resources.bytes();
+        WAITER_BYTES + texts + names
+    }
 }
 
 /// What a response says about the queues of its locker.
@@ -71,25 +133,39 @@ pub struct QueueReport {
     pub last_ticket: Token,
 }
 
-/// Whether a locker will notify a waiter.
+/// Whether a locker keeps a ticket in its queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum WaitOutcome {
-    /// It will, or has just done so.
+    /// It does, and will notify the waiter, or has just done so.
     Enqueued,
-    /// It will not: the waiter has to poll.
+    /// It does not: the waiter has to poll.
     Refused,
 }
 
-/// All waiters of one locker.
+/// Position of a request among the tickets.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Position<'a> {
+    /// That of its ticket.
+    Ticket(&'a Ticket),
+    /// Behind all tickets: it has none.
+    Youngest,
+    /// None: a MinIO holder takes no part in the order. Only tickets that are notified, or have
+    /// waited for [`BARGING_LIMIT`], block it ([B59](crate::rules#b59)).
+    Plain,
+}
+
+/// All tickets of one locker.
 #[derive(Debug)]
 pub(super) struct Waiters {
     by_ticket: BTreeMap<Ticket, Waiter>,
-    queues: KeyedMap<Arc<str>, BTreeSet<Ticket>>,
-    expiries: BTreeSet<(Instant, Ticket)>,
+    queues: KeyedMap<Arc<str>, Queue>,
+    timers: BTreeSet<(Instant, Ticket)>,
     notifications: VecDeque<Ticket>,
+    last_ticket: Token,
+    granted: usize,
+    bytes: usize,
     reservation: Duration,
-    barging_limit: Duration,
     max: usize,
     checks: CheckSchedule,
 }
@@ -99,55 +175,100 @@ impl Waiters {
         Self {
             by_ticket: BTreeMap::new(),
             queues: KeyedMap::with_hasher(key),
-            expiries: BTreeSet::new(),
+            timers: BTreeSet::new(),
             notifications: VecDeque::new(),
+            last_ticket: Token::default(),
+            granted: 0,
+            bytes: 0,
             reservation: limits.reservation,
-            barging_limit: limits.barging_limit,
             max: limits.waiters_max,
             checks: CheckSchedule::default(),
         }
     }
 
+    /// Returns the number of tickets whose attempt is not granted here.
     pub(super) fn len(&self) -> usize {
-        self.by_ticket.len()
+        self.by_ticket.len() - self.granted
     }
 
+    /// Iterates over those tickets, the oldest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Ticket, &Waiter)> {
-        self.by_ticket.iter()
+        self.by_ticket.iter().filter(|(_, waiter)| waiter.state != TicketState::Granted)
     }
 
-    /// Enqueues or renews a waiter, if there is room for it.
-    pub(super) fn enqueue(
+    /// Returns what a response says about this ticket.
+    pub(super) fn report(&self, ticket: Option<&Ticket>) -> QueueReport {
+        let is_queued = ticket.is_some_and(|ticket| self.by_ticket.contains_key(ticket));
+        QueueReport { is_queued, last_ticket: self.last_ticket }
+    }
+
+    /// Records a contact: enqueues the ticket in its position, if there is room for it, or renews
+    /// it. Either way it is present, and waits for a notification. A ticket time beyond
+    /// `time_max`, from a peer with a wrong clock, counts as that for those that follow.
+    pub(super) fn contact(
         &mut self,
-        ticket: Ticket,
-        (resources, kind): (Resources, LockKind),
-        (owner, source): (Arc<str>, Arc<str>),
+        ticket: &Ticket,
+        (resources, kind): (&Resources, LockKind),
+        (owner, source): (&Arc<str>, &Arc<str>),
         now: Instant,
+        time_max: Token,
     ) -> WaitOutcome {
-        if self.by_ticket.len() >= self.max && !self.by_ticket.contains_key(&ticket) {
+        let ends_at = now + TICKET_TTL;
+        if self.by_ticket.contains_key(ticket) {
+            self.set_state(ticket, TicketState::Waiting, None, Some(ends_at));
+            self.check_after_change();
+            return WaitOutcome::Enqueued;
+        }
+        let waiter = Waiter {
+            resources: resources.clone(),
+            kind,
+            owner: Arc::clone(owner),
+            source: Arc::clone(source),
+            since: now,
+            state: TicketState::Waiting,
+            ends_at,
+            reserved_until: None,
+            misses: 0,
+        };
+        let bytes = waiter.bytes(ticket);
+        if self.by_ticket.len() >= self.max || self.bytes + bytes > WAITER_BYTES_MAX {
             return WaitOutcome::Refused;
         }
-        let since = self.by_ticket.get(&ticket).map_or(now, |known| known.since);
-        self.remove(&ticket);
         for name in resources.iter() {
-            self.queues.entry(Arc::clone(name)).or_default().insert(ticket.clone());
+            let queue = self.queues.entry(Arc::clone(name)).or_default();
+            queue.insert(ticket, kind, TicketState::Waiting);
         }
-        let expires_at = now + WAIT_POLL;
-        self.expiries.insert((expires_at, ticket.clone()));
-        let waiter =
-            Waiter { resources, kind, owner, source, since, expires_at, is_notified: false };
-        self.by_ticket.insert(ticket, waiter);
+        self.timers.insert((waiter.due(), ticket.clone()));
+        self.bytes += bytes;
+        self.last_ticket = self.last_ticket.max(ticket.time.min(time_max));
+        self.by_ticket.insert(ticket.clone(), waiter);
         self.check_after_change();
         WaitOutcome::Enqueued
     }
 
-    /// Removes a waiter. Returns its resources.
+    /// Records that the attempt of a ticket is granted. Returns its resources if it is queued.
+    pub(super) fn set_granted(&mut self, ticket: &Ticket) -> Option<Resources> {
+        self.set_state(ticket, TicketState::Granted, None, None);
+        self.check_after_change();
+        self.by_ticket.get(ticket).map(|waiter| waiter.resources.clone())
+    }
+
+    /// Removes the ticket of a grant that was released, unless it has made contact since.
+    pub(super) fn remove_granted(&mut self, ticket: &Ticket) {
+        if self.by_ticket.get(ticket).is_some_and(|known| known.state == TicketState::Granted) {
+            self.remove(ticket);
+        }
+    }
+
+    /// Removes a ticket. Returns its resources.
     pub(super) fn remove(&mut self, ticket: &Ticket) -> Option<Resources> {
         let waiter = self.by_ticket.remove(ticket)?;
-        self.expiries.remove(&(waiter.expires_at, ticket.clone()));
+        self.timers.remove(&(waiter.due(), ticket.clone()));
+        self.granted -= usize::from(waiter.state == TicketState::Granted);
+        self.bytes -= waiter.bytes(ticket);
         for name in waiter.resources.iter() {
             if let Some(queue) = self.queues.get_mut(name) {
-                queue.remove(ticket);
+                queue.remove(ticket, waiter.kind, waiter.state);
                 if queue.is_empty() {
                     self.queues.remove(name);
                 }
@@ -157,64 +278,124 @@ impl Waiters {
         Some(waiter.resources)
     }
 
-    /// Clears the notification of a waiter that tried again and was refused.
-    pub(super) fn requeue(&mut self, ticket: &Ticket, now: Instant) {
-        self.set_state(ticket, false, now + WAIT_POLL);
-        self.check_after_change();
-    }
-
-    fn set_state(&mut self, ticket: &Ticket, is_notified: bool, expires_at: Instant) {
-        if let Some(waiter) = self.by_ticket.get_mut(ticket) {
-            self.expiries.remove(&(waiter.expires_at, ticket.clone()));
-            (waiter.is_notified, waiter.expires_at) = (is_notified, expires_at);
-            self.expiries.insert((expires_at, ticket.clone()));
+    /// Changes the state of a ticket, and its timer. `ends_at` is absent if this is no contact.
+    fn set_state(
+        &mut self,
+        ticket: &Ticket,
+        state: TicketState,
+        reserved_until: Option<Instant>,
+        ends_at: Option<Instant>,
+    ) {
+        let Some(waiter) = self.by_ticket.get_mut(ticket) else { return };
+        let (earlier, earlier_due) = (waiter.state, waiter.due());
+        (waiter.state, waiter.reserved_until) = (state, reserved_until);
+        waiter.ends_at = ends_at.unwrap_or(waiter.ends_at);
+        let due = waiter.due();
+        if due != earlier_due {
+            self.timers.remove(&(earlier_due, ticket.clone()));
+            self.timers.insert((due, ticket.clone()));
+        }
+        if state == earlier {
+            return;
+        }
+        self.granted += usize::from(state == TicketState::Granted);
+        self.granted -= usize::from(earlier == TicketState::Granted);
+        let kind = waiter.kind;
+        for name in waiter.resources.iter() {
+            if let Some(queue) = self.queues.get_mut(name) {
+                queue.remove(ticket, kind, earlier);
+                queue.insert(ticket, kind, state);
+            }
         }
     }
 
-    /// Returns whether an older waiter blocks a request with this ticket, or a newcomer's without
-    /// one.
-    pub(super) fn is_blocked_by_older(
+    /// Returns whether a present ticket that comes first blocks a request.
+    pub(super) fn is_blocked(
         &self,
         (resources, kind): (&Resources, LockKind),
-        ticket: Option<&Ticket>,
+        position: Position<'_>,
         now: Instant,
     ) -> bool {
-        resources.iter().filter_map(|name| self.queues.get(name)).any(|queue| {
-            let older = queue.iter().take_while(|other| ticket.is_none_or(|own| *other < own));
-            older.filter_map(|other| self.by_ticket.get(other)).any(|waiter| {
-                kind.excludes(waiter.kind)
-                    && (waiter.is_notified || now.since(waiter.since) >= self.barging_limit)
+        let is_due = |ticket: &Ticket| {
+            self.by_ticket.get(ticket).is_some_and(|waiter| {
+                waiter.state == TicketState::Notified || now.since(waiter.since) >= BARGING_LIMIT
             })
+        };
+        resources.iter().filter_map(|name| self.queues.get(name)).any(|queue| match position {
+            Position::Ticket(own) => queue.oldest(kind).is_some_and(|oldest| oldest < own),
+            Position::Youngest => queue.oldest(kind).is_some(),
+            // Tickets are notified in order, and nearly in the order of their arrival.
+            Position::Plain => queue.conflicting(kind).take(PLAIN_SCAN_MAX).any(is_due),
         })
     }
 
-    /// Notifies the oldest waiters for `resources` that `is_free` admits, after a release.
+    /// Notifies the waiters for `resources` that may try now: those whose resources are all free,
+    /// by `is_free`, without an older conflicting ticket. In the order of their tickets, and at
+    /// most [`WAITERS_NOTIFIED_MAX`] at once: the rest when these have tried.
     pub(super) fn notify(
         &mut self,
         resources: &Resources,
-        is_free: impl Fn(&Resources, LockKind) -> bool,
+        is_free: impl Fn(&str, LockKind) -> bool,
         now: Instant,
     ) {
         for name in resources.iter() {
-            let Some(queue) = self.queues.get(name) else { continue };
-            let first: Vec<Ticket> = queue.iter().take(WAITERS_NOTIFIED_MAX).cloned().collect();
-            for ticket in first {
-                let Some(waiter) = self.by_ticket.get(&ticket) else { continue };
-                let (wanted, kind) = (&waiter.resources, waiter.kind);
-                let may_pass = waiter.is_notified
-                    || is_free(wanted, kind)
-                        && !self.is_blocked_by_older((wanted, kind), Some(&ticket), now);
-                let was_notified = waiter.is_notified;
-                if may_pass && !was_notified {
-                    self.set_state(&ticket, true, now + self.reservation);
-                    self.notifications.push_back(ticket);
-                }
-                if may_pass && kind == LockKind::Write {
-                    break; // No waiter behind a writer that may retry.
-                }
-            }
+            self.notify_queue(name, &is_free, now);
         }
         self.check_after_change();
+    }
+
+    /// Notifies all waiters that may try now, as [`notify`](Self::notify) does.
+    pub(super) fn notify_all(&mut self, is_free: impl Fn(&str, LockKind) -> bool, now: Instant) {
+        // Sorted: the order of a hash table would differ from run to run.
+        for name in self.queues.keys().cloned().collect::<BTreeSet<_>>() {
+            self.notify_queue(&name, &is_free, now);
+        }
+        self.check_after_change();
+    }
+
+    fn notify_queue(
+        &mut self,
+        name: &str,
+        is_free: &impl Fn(&str, LockKind) -> bool,
+        now: Instant,
+    ) {
+        // Of a resource that is not free for a reader, nothing is to be searched.
+        if !is_free(name, LockKind::Read) {
+            return;
+        }
+        let Some(queue) = self.queues.get(name) else { return };
+        let room = WAITERS_NOTIFIED_MAX.saturating_sub(queue.notified());
+        let ready = queue.candidates().take(WAITERS_SCANNED_MAX).filter(|ticket| {
+            let waiter = self.by_ticket.get(*ticket);
+            waiter.is_some_and(|waiter| self.may_try(ticket, waiter, is_free))
+        });
+        for ticket in ready.take(room).cloned().collect::<Vec<_>>() {
+            let Some(waiter) = self.by_ticket.get(&ticket) else { continue };
+            if !self.may_try(&ticket, waiter, is_free) {
+                continue; // Those before it fill the queue of another of its resources.
+            }
+            // About five misses until it is as long as the ticket lives.
+            let reservation = self.reservation.saturating_mul(1 << waiter.misses.min(16));
+            let until = now + reservation.min(TICKET_TTL);
+            self.set_state(&ticket, TicketState::Notified, Some(until), None);
+            self.notifications.push_back(ticket);
+        }
+    }
+
+    fn may_try(
+        &self,
+        ticket: &Ticket,
+        waiter: &Waiter,
+        is_free: &impl Fn(&str, LockKind) -> bool,
+    ) -> bool {
+        waiter.resources.iter().all(|name| {
+            is_free(name, waiter.kind)
+                && self.queues.get(name).is_none_or(|queue| {
+                    let oldest = queue.oldest(waiter.kind);
+                    oldest.is_none_or(|oldest| oldest >= ticket)
+                        && queue.notified() < WAITERS_NOTIFIED_MAX
+                })
+        })
     }
 
     /// Returns the next waiter to notify.
@@ -222,177 +403,22 @@ impl Waiters {
         self.notifications.pop_front()
     }
 
-    /// Returns when the next waiter is dropped.
+    /// Returns when the next reservation or ticket ends.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.expiries.first().map(|(expires_at, _)| *expires_at)
+        self.timers.first().map(|(due, _)| *due)
     }
 
-    /// Drops one waiter that did not retry or renew in time. Returns its resources.
+    /// Ends one reservation, whose waiter is absent then, or one ticket. Returns its resources.
     pub(super) fn expire_one(&mut self, now: Instant) -> Option<Resources> {
-        let (_, ticket) =
-            self.expiries.first().filter(|(expires_at, _)| *expires_at <= now)?.clone();
-        self.remove(&ticket)
-    }
-}
-
-impl Waiters {
-    /// Checks the invariants as often as the number of waiters permits.
-    fn check_after_change(&mut self) {
-        let items = self.by_ticket.len() + self.queues.len();
-        if self.checks.is_due_after_operation(items) {
-            self.check_invariants();
+        let (_, ticket) = self.timers.first().filter(|(due, _)| *due <= now)?.clone();
+        let waiter = self.by_ticket.get_mut(&ticket)?;
+        if waiter.ends_at <= now {
+            return self.remove(&ticket);
         }
-    }
-
-    /// Checks that each waiter has one timer, and a place in the queue of each of its resources.
-    ///
-    /// # Panics
-    ///
-    /// If not: the message names the field, and has both values.
-    pub(super) fn check_invariants(&self) {
-        let waiters = self.by_ticket.len();
-        assert_eq!(self.expiries.len(), waiters, "Waiters.expiries, by_ticket");
-        assert!(waiters <= self.max, "Waiters.by_ticket {waiters}, max {}", self.max);
-        let mut places = 0;
-        for (ticket, waiter) in &self.by_ticket {
-            let end = waiter.expires_at;
-            let has_timer = self.expiries.contains(&(end, ticket.clone()));
-            assert!(has_timer, "Waiters.expiries lacks {ticket:?}, which expires at {end:?}");
-            for name in waiter.resources.iter() {
-                let is_queued = self.queues.get(name).is_some_and(|queue| queue.contains(ticket));
-                assert!(is_queued, "Waiters.queues of {name} lacks {ticket:?}");
-                places += 1;
-            }
-        }
-        let mut queued = 0;
-        for (name, queue) in &self.queues {
-            assert!(!queue.is_empty(), "Waiters.queues of {name}: {queue:?}");
-            queued += queue.len();
-        }
-        assert_eq!(queued, places, "Waiters.queues, resources of the waiters");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const START: Instant = Instant::from_nanos(0);
-
-    fn waiters() -> Waiters {
-        Waiters::new(&Limits { waiters_max: 4, ..Limits::default() }, Key::new(1))
-    }
-
-    fn resources(resources: &[&str]) -> Resources {
-        Resources::new(resources).expect("valid names")
-    }
-
-    fn ticket(time: u64) -> Ticket {
-        Ticket { time: Token::new(time), id: format!("w{time}").into() }
-    }
-
-    fn enqueue(
-        waiters: &mut Waiters,
-        time: u64,
-        wanted: &[&str],
-        kind: LockKind,
-        now: Instant,
-    ) -> bool {
-        let origin = ("node".into(), "test".into());
-        let outcome = waiters.enqueue(ticket(time), (resources(wanted), kind), origin, now);
-        outcome == WaitOutcome::Enqueued
-    }
-
-    fn notifications(
-        waiters: &mut Waiters,
-        now: Instant,
-        is_free: impl Fn(&Resources) -> bool,
-    ) -> Vec<u64> {
-        waiters.notify(&resources(&["a"]), |wanted, _| is_free(wanted), now);
-        std::iter::from_fn(|| waiters.poll_notification()).map(|ticket| ticket.time.get()).collect()
-    }
-
-    #[test]
-    fn b55_the_oldest_writer_is_notified_alone_and_only_once() {
-        let mut waiters = waiters();
-        for time in [3, 1, 2] {
-            assert!(enqueue(&mut waiters, time, &["a"], LockKind::Write, START));
-        }
-        assert_eq!(notifications(&mut waiters, START, |_| true), [1]);
-        assert_eq!(notifications(&mut waiters, START, |_| true), [0; 0], "only once");
-        let newcomer = (&resources(&["a"]), LockKind::Read);
-        assert!(waiters.is_blocked_by_older(newcomer, None, START), "the lock is reserved");
-        assert!(
-            !waiters.is_blocked_by_older(newcomer, Some(&ticket(1)), START),
-            "but not from itself"
-        );
-    }
-
-    #[test]
-    fn b55_readers_are_notified_together_up_to_the_first_writer() {
-        let mut waiters = waiters();
-        for (time, kind) in
-            [(1, LockKind::Read), (2, LockKind::Read), (3, LockKind::Write), (4, LockKind::Read)]
-        {
-            enqueue(&mut waiters, time, &["a"], kind, START);
-        }
-        // The fourth may pass the writer, which has only begun to wait.
-        assert_eq!(notifications(&mut waiters, START, |_| true), [1, 2, 4]);
-        let mut barged = self::waiters();
-        for (time, kind) in [(1, LockKind::Read), (3, LockKind::Write), (4, LockKind::Read)] {
-            enqueue(&mut barged, time, &["a"], kind, START);
-        }
-        let later = START + Limits::default().barging_limit;
-        assert_eq!(
-            notifications(&mut barged, later, |_| true),
-            [1],
-            "the writer has reached the barging limit"
-        );
-    }
-
-    #[test]
-    fn b55_a_waiter_blocked_elsewhere_lets_others_pass_until_the_barging_limit() {
-        let mut waiters = waiters();
-        enqueue(&mut waiters, 1, &["a", "b"], LockKind::Write, START);
-        enqueue(&mut waiters, 2, &["a"], LockKind::Write, START);
-        let without_b = |wanted: &Resources| !wanted.contains("b");
-        assert_eq!(notifications(&mut waiters, START, without_b), [2]);
-        let later = START + Limits::default().barging_limit;
-        waiters.requeue(&ticket(2), later);
-        assert_eq!(
-            notifications(&mut waiters, later, without_b),
-            [0; 0],
-            "now it blocks younger waiters"
-        );
-    }
-
-    #[test]
-    fn b55_a_notified_waiter_that_does_not_retry_is_dropped() {
-        let mut waiters = waiters();
-        enqueue(&mut waiters, 1, &["a"], LockKind::Write, START);
-        enqueue(&mut waiters, 2, &["a"], LockKind::Write, START);
-        assert_eq!(notifications(&mut waiters, START, |_| true), [1]);
-        let end = START + Limits::default().reservation;
-        assert_eq!(waiters.poll_timeout(), Some(end));
-        assert_eq!(waiters.expire_one(end), Some(resources(&["a"])));
-        assert_eq!(waiters.expire_one(end), None);
-        assert_eq!(notifications(&mut waiters, end, |_| true), [2]);
-    }
-
-    #[test]
-    fn waiters_are_bounded_and_removing_them_frees_all_state() {
-        let mut waiters = waiters();
-        for time in 1..=4 {
-            assert!(enqueue(&mut waiters, time, &["a", "b"], LockKind::Write, START));
-        }
-        assert!(!enqueue(&mut waiters, 5, &["a"], LockKind::Write, START));
-        assert!(
-            enqueue(&mut waiters, 4, &["a"], LockKind::Write, START),
-            "a known waiter may renew"
-        );
-        for time in 1..=4 {
-            assert!(waiters.remove(&ticket(time)).is_some());
-        }
-        assert_eq!((waiters.len(), waiters.queues.len(), waiters.expiries.len()), (0, 0, 0));
+        waiter.misses = waiter.misses.saturating_add(1);
+        let resources = waiter.resources.clone();
+        self.set_state(&ticket, TicketState::Absent, None, None);
+        self.check_after_change();
+        Some(resources)
     }
 }

@@ -354,6 +354,11 @@ impl LockResponse {
         (stamp != TokenStamp::default()).then_some(stamp)
     }
 
+    /// Returns the text of an error that has no code of its own.
+    pub(crate) fn error_text(&self) -> Option<Arc<str>> {
+        (self.code == CODE_ERROR && !self.error.is_empty()).then(|| Arc::from(self.error.as_str()))
+    }
+
     /// Returns what the response says about the locker's queues.
     pub(crate) fn queue(&self) -> QueueReport {
         QueueReport { is_queued: self.is_queued, last_ticket: self.last_ticket }
@@ -366,3 +371,104 @@ const QUEUED_AHEAD: &str = "an older waiter is queued ahead";
 const LIST_DIFFERS: &str = "this locker uses another list of lockers";
 const TOKEN_AHEAD: &str = "the token is too far ahead of this locker's clock: compare the clocks of \
                            the servers";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lock_request() -> LockRequest {
+        LockRequest {
+            uid: "u".into(),
+            resources: Resources::new(["a"]).expect("a valid name"),
+            kind: LockKind::Write,
+            owner: "n".into(),
+            source: "s".into(),
+            quorum: 2,
+            proposed_token: Token::new(3),
+            ticket: Some(Ticket { time: Token::new(4), id: "w".into() }),
+            supports_leases: true,
+            list: ListId { epoch: 5, hash: 6 },
+        }
+    }
+
+    fn unlock(resources: Option<Resources>, waiter: Option<LockRequest>) -> Request {
+        Request::Unlock { uid: "u".into(), resources, kind: LockKind::Write, waiter }
+    }
+
+    #[test]
+    fn b59_resources_are_an_array_in_every_request() {
+        let claim = LeaseClaim { request: lock_request(), token: Token::new(7), is_valid: true };
+        let refresh = |claim| Request::Refresh(RefreshRequest { uid: "u".into(), claim });
+        let ticket = Ticket { time: Token::new(4), id: "w".into() };
+        let requests = [
+            Request::Lock(lock_request()),
+            Request::Wait(lock_request()),
+            refresh(Some(claim)),
+            refresh(None),
+            unlock(None, None),
+            unlock(None, Some(lock_request())),
+            Request::PlainUnlock { uid: "u".into(), owner: "n".into(), kind: LockKind::Read },
+            Request::CancelTicket(ticket),
+        ];
+        let forced = [ForceTarget::Uid("u".to_owned()), ForceTarget::Resource("a".to_owned())];
+        let all = requests.iter().map(LockArgs::of);
+        let all = all.chain(
+            forced.iter().map(|target| LockArgs::force_targets(std::slice::from_ref(target))),
+        );
+        for args in all {
+            let bytes = rmp_serde::to_vec_named(&args).expect("encodable");
+            let key = b"\xa9Resources";
+            let at = bytes.windows(key.len()).position(|window| window == key).expect("the key");
+            let marker = bytes[at + key.len()];
+            assert!((0x90..=0x9f).contains(&marker), "{args:?} has {marker:#x}, which is no array");
+        }
+    }
+
+    #[test]
+    fn b58_a_release_carries_the_request_that_stays_in_the_queues() {
+        let args = LockArgs::of(&unlock(Some(lock_request().resources), Some(lock_request())));
+        let decoded = args.to_unlock(LockKind::Write).expect("it is valid");
+        assert_eq!(decoded, unlock(None, Some(lock_request())));
+        let without = LockArgs::of(&unlock(Some(lock_request().resources), None));
+        assert_eq!(without.to_unlock(LockKind::Write), Ok(unlock(None, None)));
+    }
+
+    #[test]
+    fn b59_a_release_without_leases_names_the_owner_and_no_attempt() {
+        let args = LockArgs { leased: false, ..LockArgs::of(&Request::Lock(lock_request())) };
+        let decoded = args.to_unlock(LockKind::Read).expect("it is valid");
+        let (uid, owner) = ("u".into(), "n".into());
+        assert_eq!(decoded, Request::PlainUnlock { uid, owner, kind: LockKind::Read });
+    }
+
+    #[test]
+    fn refusals_and_outcomes_arrive_as_they_were_sent_as_far_as_the_wire_distinguishes_them() {
+        let over_the_wire =
+            |response| LockResponse::of(response, TokenStamp::default(), QueueReport::default());
+        for (sent, received) in [
+            (Refusal::Conflict, Refusal::Conflict),
+            (Refusal::QueuedAhead, Refusal::QueuedAhead),
+            (Refusal::ListDiffers, Refusal::ListDiffers),
+            (Refusal::Closed, Refusal::Closed),
+            (Refusal::NotReady, Refusal::Closed),
+            (Refusal::AttemptEnded, Refusal::AttemptEnded),
+            (Refusal::Full, Refusal::Full),
+        ] {
+            let reply = over_the_wire(Response::Lock(Err(sent)));
+            assert_eq!(reply.to_lock_response(), Ok(Response::Lock(Err(received))));
+        }
+        let lease = Duration::from_secs(7);
+        for outcome in [
+            RefreshOutcome::Held { lease },
+            RefreshOutcome::Reinstated { lease },
+            RefreshOutcome::NotFound,
+            RefreshOutcome::Closed,
+            RefreshOutcome::ListDiffers,
+        ] {
+            let reply = over_the_wire(Response::Refresh(outcome));
+            assert_eq!(reply.to_refresh_response(), Ok(Response::Refresh(outcome)));
+        }
+        let ahead = over_the_wire(Response::Refresh(RefreshOutcome::TokenAhead));
+        assert!(ahead.to_refresh_response().is_err_and(|text| text.contains("compare the clocks")));
+    }
+}

@@ -1,5 +1,4 @@
-//! A simulation of the crate's lockers and holders with an adversary between them: delayed and lost
-//! messages, lockers that lose their state, holders that crash, clocks that drift.
+//! Lockers and holders, and an adversary between them: lost messages, crashes, clocks that drift.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,23 +8,23 @@ use dsync::Limits;
 use dsync::proto::hold::{
     AttemptLimit, Failure, Hold, HoldConfig, Output, Request, Response, RpcId, WaitMode,
 };
-use dsync::proto::quorum::LockKind;
+use dsync::proto::quorum::{ListId, LockKind};
 use dsync::proto::resources::Resources;
 use dsync::proto::table::{ForceTarget, HeldLease, Table, WaitOutcome};
 use dsync::proto::token::{Token, TokenClock, TokenStamp};
-use grid::time::Instant;
+use dsync::proto::waiters::QueueReport;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+mod clock;
 mod invariants;
+mod plain;
 
+use clock::Clock;
 use invariants::History;
+use plain::PlainTable;
 
-/// Wall clocks begin here, in microseconds.
-const EPOCH_MICROS: u64 = 1_700_000_000_000_000;
-
-/// No scheduling margin: simulated holders are never descheduled, and a margin would mask errors of
-/// the drift allowance.
+/// No scheduling margin: it would mask errors of the drift allowance.
 pub(crate) fn limits() -> Limits {
     let mut limits = Limits::with_lease(Duration::from_secs(12));
     limits.scheduling_margin = Duration::ZERO;
@@ -36,6 +35,8 @@ pub(crate) fn limits() -> Limits {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Faults {
     pub(crate) lockers: usize,
+    /// Lockers of the MinIO type among them. They do not crash: a restarted one grants at once.
+    pub(crate) plain_lockers: usize,
     pub(crate) clients: usize,
     pub(crate) resources: usize,
     /// Percentage of lost messages.
@@ -62,44 +63,10 @@ pub(crate) struct Faults {
     pub(crate) wait_mode: WaitMode,
 }
 
-/// A clock with an arbitrary start and its own rate.
-#[derive(Debug, Clone, Copy)]
-struct Clock {
-    offset: u64,
-    ppm: i64,
-    wall_skew_micros: i64,
-}
-
-impl Clock {
-    fn random(rng: &mut SmallRng, drift_ppm: u32) -> Self {
-        let drift = i64::from(drift_ppm);
-        Self {
-            offset: rng.random_range(0..1_000_000_000_000),
-            ppm: rng.random_range(-drift..=drift),
-            wall_skew_micros: rng.random_range(-1_000_000..=1_000_000),
-        }
-    }
-
-    fn now(&self, at: u64) -> Instant {
-        let shown = i128::from(at) + i128::from(at) * i128::from(self.ppm) / 1_000_000;
-        Instant::from_nanos(self.offset + u64::try_from(shown).expect("not negative"))
-    }
-
-    /// Returns the true time at which this clock shows `instant`, approximately, and not before.
-    fn true_time(&self, instant: Instant) -> u64 {
-        let shown = i128::from(instant.as_nanos().saturating_sub(self.offset));
-        u64::try_from(shown * 1_000_000 / (1_000_000 + i128::from(self.ppm))).expect("not negative")
-            + 2_000
-    }
-
-    fn wall(&self, at: u64) -> Token {
-        let shown = (EPOCH_MICROS + self.now(at).since(self.now(0)).as_micros() as u64) as i64;
-        Token::new((shown + self.wall_skew_micros) as u64)
-    }
-}
-
 struct Locker {
     table: Table,
+    /// In place of the table, if it is of the MinIO type.
+    plain: Option<PlainTable>,
     clock: Clock,
     /// Number of restarts.
     boot: u64,
@@ -113,7 +80,7 @@ struct Locker {
 impl Locker {
     fn new(table: Table, clock: Clock, boot: u64, started_at: u64) -> Self {
         let (released, waiting) = (BTreeSet::new(), BTreeMap::new());
-        Self { table, clock, boot, started_at, released, waiting }
+        Self { table, plain: None, clock, boot, started_at, released, waiting }
     }
 }
 
@@ -131,7 +98,8 @@ struct Held {
     hold: Hold,
     kind: LockKind,
     resources: Resources,
-    token: Option<Token>,
+    /// Whether it was held, and with which token.
+    held: Option<Option<Token>>,
     /// True time at which its acquisition began.
     started_at: u64,
     id: Arc<str>,
@@ -149,7 +117,8 @@ struct Route {
 
 enum Event {
     Request(Route, Request),
-    Response(Route, Response, TokenStamp),
+    /// Without a report from a locker of the MinIO type.
+    Response(Route, Response, Option<(TokenStamp, QueueReport)>),
     Timeout(Route),
     Timer { client: usize, incarnation: u64, hold: u64 },
     LockerTimer(usize),
@@ -174,6 +143,8 @@ pub(crate) struct World {
     pub(crate) granted: u64,
     pub(crate) lost: u64,
     pub(crate) second_rounds: u64,
+    /// Locks whose quorum needed lockers of the MinIO type.
+    pub(crate) without_token: u64,
 }
 
 impl World {
@@ -181,11 +152,12 @@ impl World {
         let mut rng = SmallRng::seed_from_u64(seed);
         let nodes = || (0..faults.clients).map(|client| Arc::from(client.to_string()));
         let lockers = (0..faults.lockers)
-            .map(|_| {
+            .map(|index| {
                 let clock = Clock::random(&mut rng, faults.drift_ppm);
                 let (now, wall) = (clock.now(0), clock.wall(0));
                 let table = Table::new(&limits(), nodes(), now, wall, rng.random());
-                Locker::new(table, clock, 0, 0)
+                let plain = (index < faults.plain_lockers).then(|| PlainTable::new(now));
+                Locker { plain, ..Locker::new(table, clock, 0, 0) }
             })
             .collect();
         let clients = (0..faults.clients)
@@ -212,8 +184,9 @@ impl World {
             granted: 0,
             lost: 0,
             second_rounds: 0,
+            without_token: 0,
         };
-        for locker in 0..faults.lockers {
+        for locker in faults.plain_lockers..faults.lockers {
             world.query_all(locker);
         }
         world.push(1_000_000, Event::Step);
@@ -268,11 +241,16 @@ impl World {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Request(route, request) => self.serve(route, request),
-            Event::Response(route, response, stamp) => {
-                self.deliver(route, Ok(response), Some(stamp));
+            Event::Response(route, response, report) => {
+                let report = match report {
+                    Some((stamp, queue)) => (Some(stamp), queue),
+                    None => (None, QueueReport::default()),
+                };
+                self.deliver(route, Ok(response), report);
             }
             Event::Timeout(route) => {
-                self.deliver(route, Err(Failure { may_have_run: true }), None);
+                let nothing = (None, QueueReport::default());
+                self.deliver(route, Err(Failure { may_have_run: true }), nothing);
             }
             Event::Timer { client, incarnation, hold } => {
                 let owner = &mut self.clients[client];
@@ -291,10 +269,10 @@ impl World {
             }
             Event::QueryLeases { locker, boot, client } => self.query_leases(locker, boot, client),
             Event::Report { locker, boot, client, held_leases, highest } => {
-                let now = self.lockers[locker].clock.now(self.now);
-                if self.lockers[locker].boot == boot {
-                    let node = client.to_string();
-                    self.lockers[locker].table.handle_report(&node, held_leases, highest, now);
+                let Locker { clock, boot: current, table, .. } = &mut self.lockers[locker];
+                let (now, wall) = (clock.now(self.now), clock.wall(self.now));
+                if *current == boot {
+                    table.handle_report(&client.to_string(), held_leases, highest, now, wall);
                 }
             }
             Event::Revoked { locker, client, uid } => self.revoke(locker, client, &uid),
@@ -331,7 +309,7 @@ impl World {
             (0..self.faults.lockers).for_each(|locker| self.crash_locker(locker));
         }
         if roll(self) < self.faults.isolations
-            && self.clients[client].holds.values().any(|held| held.token.is_some())
+            && self.clients[client].holds.values().any(|held| held.held.is_some())
         {
             self.isolate(client);
         }
@@ -343,7 +321,7 @@ impl World {
             // An isolated client holds its locks as long as it can.
             1 if self.clients[client].isolated_until < self.now => {
                 let holds = &self.clients[client].holds;
-                let held = holds.iter().filter(|(_, held)| held.token.is_some());
+                let held = holds.iter().filter(|(_, held)| held.held.is_some());
                 let ids: Vec<_> = held.map(|(id, _)| *id).collect();
                 if !ids.is_empty() {
                     let id = ids[self.rng.random_range(0..ids.len())];
@@ -392,6 +370,9 @@ impl World {
     }
 
     fn crash_locker(&mut self, locker: usize) {
+        if self.lockers[locker].plain.is_some() {
+            return;
+        }
         let nodes = (0..self.faults.clients).map(|client| Arc::from(client.to_string()));
         let seed = self.rng.random();
         let Locker { clock, boot, .. } = self.lockers[locker];
@@ -450,10 +431,12 @@ impl World {
         let id: Arc<str> = format!("{client}-{number}").into();
         let config = HoldConfig {
             lockers: self.faults.lockers,
+            are_ours: Vec::new(),
             resources: resources.clone(),
             kind,
             owner: client.to_string().into(),
             source: "test".into(),
+            list: ListId::default(),
             id: Arc::clone(&id),
             attempt_limit: AttemptLimit::Timeout(Duration::from_secs(30)),
             wait_mode: self.faults.wait_mode,
@@ -461,7 +444,7 @@ impl World {
             seed: self.rng.random(),
         };
         let hold = Hold::new(config, self.clients[client].tokens, now);
-        let held = Held { hold, kind, resources, token: None, started_at: self.now, id };
+        let held = Held { hold, kind, resources, held: None, started_at: self.now, id };
         self.clients[client].holds.insert(number, held);
         self.drain(client, number);
     }
@@ -523,6 +506,15 @@ impl World {
     fn serve(&mut self, route: Route, request: Request) {
         let locker = &mut self.lockers[route.locker];
         let (now, wall) = (locker.clock.now(self.now), locker.clock.wall(self.now));
+        if let Some(plain) = &mut locker.plain {
+            let response = plain.handle(&request, now, limits().lease);
+            return self.reply(route, response, None);
+        }
+        let ticket = match &request {
+            Request::Lock(request) | Request::Wait(request) => request.ticket.clone(),
+            Request::Unlock { waiter, .. } => waiter.as_ref().and_then(|own| own.ticket.clone()),
+            Request::Refresh(_) | Request::CancelTicket(_) | Request::PlainUnlock { .. } => None,
+        };
         let response = match request {
             Request::Lock(request) => {
                 let result = locker.table.lock(&request, now, wall);
@@ -531,37 +523,39 @@ impl World {
                 Some(Response::Lock(result))
             }
             Request::Refresh(refresh) => {
-                Some(Response::Refresh(locker.table.refresh(&refresh, now)))
+                Some(Response::Refresh(locker.table.refresh(&refresh, now, wall)))
             }
             Request::CancelTicket(ticket) => {
-                locker.table.cancel_wait(&ticket, now);
+                locker.table.cancel_ticket(&ticket, now);
                 Some(Response::Released)
             }
-            Request::Unlock { uid, .. } | Request::PlainUnlock { uid, .. } => {
-                locker.table.unlock(&uid, now);
+            Request::Unlock { uid, waiter, .. } => {
+                locker.table.unlock(&uid, waiter.as_ref(), now, wall);
                 locker.released.insert(uid);
                 Some(Response::Released)
             }
+            Request::PlainUnlock { .. } => None, // No holder of this crate sends it.
             Request::Wait(request) => {
-                let is_enqueued = locker.table.wait(&request, now) == WaitOutcome::Enqueued;
+                let is_enqueued = locker.table.wait(&request, now, wall) == WaitOutcome::Enqueued;
                 if is_enqueued && let Some(ticket) = &request.ticket {
                     locker.waiting.insert(Arc::clone(&ticket.id), route);
                 }
                 (!is_enqueued).then_some(Response::Wait { is_notified: false })
             }
         };
-        let stamp = locker.table.stamp(wall);
+        let report = (locker.table.stamp(wall), locker.table.queue_report(ticket.as_ref()));
         if let Some(response) = response {
-            self.reply(route, response, stamp);
+            self.reply(route, response, Some(report));
         }
         self.deliver_notifications(route.locker);
     }
 
     fn deliver_notifications(&mut self, index: usize) {
         while let Some(ticket) = self.lockers[index].table.poll_notification() {
-            let stamp = self.lockers[index].table.stamp(Token::default());
+            let Locker { table, clock, .. } = &self.lockers[index];
+            let report = (table.stamp(clock.wall(self.now)), table.queue_report(Some(&ticket)));
             if let Some(route) = self.lockers[index].waiting.remove(&ticket.id) {
-                self.reply(route, Response::Wait { is_notified: true }, stamp);
+                self.reply(route, Response::Wait { is_notified: true }, Some(report));
             }
         }
         let locker = &self.lockers[index];
@@ -571,13 +565,13 @@ impl World {
         }
     }
 
-    fn reply(&mut self, route: Route, response: Response, stamp: TokenStamp) {
+    fn reply(&mut self, route: Route, response: Response, report: Option<(TokenStamp, QueueReport)>) {
         if !self.is_lost(route.client, route.locker) {
             let is_slow =
                 self.faults.slow_responses && !self.is_healed && self.rng.random_bool(0.5);
             let slow = if is_slow { self.rng.random_range(0..1_900_000_000) } else { 0 };
             let when = self.now + self.delay() + slow;
-            self.push(when, Event::Response(route, response, stamp));
+            self.push(when, Event::Response(route, response, report));
         }
     }
 
@@ -585,18 +579,18 @@ impl World {
         &mut self,
         route: Route,
         response: Result<Response, Failure>,
-        stamp: Option<TokenStamp>,
+        report: (Option<TokenStamp>, QueueReport),
     ) {
         let client = &mut self.clients[route.client];
         let now = client.clock.now(self.now);
         if client.incarnation != route.incarnation {
             return;
         }
-        if let Some(stamp) = stamp {
+        if let Some(stamp) = report.0 {
             client.tokens.observe(stamp, now);
         }
         if let Some(held) = client.holds.get_mut(&route.hold) {
-            held.hold.handle_response((route.locker, route.rpc), response, stamp, now);
+            held.hold.handle_response((route.locker, route.rpc), response, report, now);
             self.drain(route.client, route.hold);
         }
     }

@@ -13,7 +13,7 @@ use rustc_hash::FxHashMap;
 use super::counter;
 use super::end::{CallOutcome, End};
 use super::message::{Checksum, Flags, Header, Message, Op, Outgoing};
-use super::payload::{self, MuxConnectError, UNKNOWN_HANDLER};
+use super::payload::{self, MuxConnectError, UNKNOWN_HANDLER_PREFIX};
 use super::stream::{OpenRequest, Stream};
 use super::subroute::SubrouteId;
 use crate::time::Instant;
@@ -218,7 +218,7 @@ pub(super) fn end_of_refusal(message: &Message) -> End {
         Ok(refusal) => refusal.error.into(),
         Err(_) => "the peer gave no reason".into(),
     };
-    if reason.starts_with(UNKNOWN_HANDLER) {
+    if reason.starts_with(UNKNOWN_HANDLER_PREFIX) {
         End::UnknownHandler(reason)
     } else {
         End::Refused(reason)

@@ -10,10 +10,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
 
-/// First words of a refusal that means "no such handler" ([P13]).
+/// First words of a refusal that means "no such handler" ([P13]), as sent.
 ///
 /// [P13]: crate::protocol#p13
 pub const UNKNOWN_HANDLER: &str = "Invalid Handler for type";
+
+/// First words of such a refusal, as accepted. MinIO peers send no more than these for an id beyond
+/// their own, and say more for other ids.
+pub(super) const UNKNOWN_HANDLER_PREFIX: &str = "Invalid Handler";
 
 /// Payload of a MuxConnectError.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

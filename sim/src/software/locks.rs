@@ -44,6 +44,7 @@ impl Software for DsyncSoftware {
             .env(Env::new(host.clock.clone(), &mut rng))
             .build()?;
         dsync.start();
+        dsync.open();
         host.locks.set(Arc::new(DsyncClient(dsync)));
         Ok(())
     }

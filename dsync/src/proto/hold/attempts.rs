@@ -7,12 +7,12 @@ use grid::backoff::jittered;
 use grid::time::Instant;
 use rand::RngExt;
 
-use super::locker_state::{Availability, LockerState, Vote};
-use super::{AttemptLimit, AttemptStats, EndReason, Hold, Phase, Request, WaitMode};
-use crate::proto::quorum::ListId;
+use super::locker_state::{Availability, Family, LockerState, Vote};
+use super::{AttemptLimit, AttemptStats, EndReason, Hold, Phase, Request};
+use crate::limits::TOKEN_LAG_MAX;
+use crate::proto::quorum::LockKind;
 use crate::proto::table::LockRequest;
 use crate::proto::token::Token;
-use crate::proto::waiters::Ticket;
 
 impl Hold {
     pub(super) fn begin_attempt(&mut self, now: Instant) {
@@ -28,17 +28,18 @@ impl Hold {
             proposed_token: self.tokens.propose(now),
             ticket: self.ticket.clone(),
             supports_leases: true,
-            list: ListId::default(),
+            list: self.config.list,
         };
         self.request = Some(request.clone());
         self.phase = Phase::Voting { until: now + self.config.limits.attempt_timeout };
         for locker in 0..self.lockers.len() {
-            self.cancel_wait(locker);
+            // The wait request stays outstanding: if the attempt fails, the locker still notifies.
             let state = &mut self.lockers[locker];
             (state.vote, state.availability, state.may_have_granted) =
                 (Vote::None, Availability::Unknown, false);
             if state.pending_release.is_none() {
                 state.may_have_granted = true;
+                state.may_be_queued |= request.ticket.is_some();
                 self.send_rpc(locker, Request::Lock(request.clone()), now);
             }
         }
@@ -49,19 +50,22 @@ impl Hold {
     pub(super) fn evaluate_votes(&mut self, now: Instant) {
         match self.phase {
             Phase::Voting { .. } => {
-                let granted = self.lockers.iter().filter(|state| state.is_valid(now)).count();
-                let outstanding = self.lockers.iter().filter(|state| state.rpc.is_some()).count();
+                let granted = self.count(|state| state.is_valid(now));
+                let outstanding = self.count(|state| state.rpc.is_some());
                 if granted >= self.quorum {
                     self.choose_token(now);
-                } else if granted + outstanding < self.quorum {
+                } else if self.is_excluded_by_plain_lockers() {
+                    self.count_outcomes();
+                    self.end(EndReason::PlainLockers, now);
+                } else if granted + outstanding < self.quorum && !self.awaits_ticket_time() {
                     self.fail(now);
                 }
             }
             Phase::Fencing { token, .. } => {
-                let known = self.lockers.iter().filter(|state| state.knows(token, now)).count();
-                let outstanding = self.lockers.iter().filter(|state| state.rpc.is_some()).count();
+                let known = self.count(|state| state.knows(token, now));
+                let outstanding = self.count(|state| state.rpc.is_some());
                 if known >= self.quorum {
-                    self.enter_held(token, now);
+                    self.enter_held(token, Fencing::Known, now);
                 } else if known + outstanding < self.quorum {
                     self.fail(now);
                 }
@@ -75,33 +79,65 @@ impl Hold {
         }
     }
 
+    fn count(&self, holds: impl Fn(&LockerState) -> bool) -> usize {
+        self.lockers.iter().filter(|state| holds(state)).count()
+    }
+
+    /// Returns how many lockers have shown to be of the MinIO type.
+    pub fn plain_lockers(&self) -> usize {
+        self.count(|state| state.family == Family::Plain)
+    }
+
+    /// Returns whether lockers that grant read locks of one resource only exclude a quorum.
+    fn is_excluded_by_plain_lockers(&self) -> bool {
+        let is_unsupported =
+            self.config.kind == LockKind::Read && self.config.resources.iter().take(2).count() > 1;
+        let refuses = |state: &LockerState| {
+            state.family == Family::Plain
+                && state.availability.is_response()
+                && state.availability != Availability::Free
+        };
+        is_unsupported && self.lockers.len() - self.count(refuses) < self.quorum
+    }
+
     /// Holds the lock if a quorum accepted the proposed token; else writes a higher one first.
+    /// Without a quorum of lockers that know tokens, the lock has none
+    /// ([B59](crate::rules#b59)).
     fn choose_token(&mut self, now: Instant) {
         let Phase::Voting { until } = self.phase else { return };
         let proposed = self.request.as_ref().map(|sent| sent.proposed_token).unwrap_or_default();
-        let valid = || self.lockers.iter().filter(|state| state.is_valid(now));
-        let accepted = valid().filter(|state| state.token() == Some(proposed)).count();
-        if accepted >= self.quorum {
-            return self.enter_held(proposed, now);
+        let votes = || self.lockers.iter().filter(|state| state.is_ours() && state.is_valid(now));
+        if votes().count() < self.quorum {
+            return self.enter_held(proposed, Fencing::Unknown, now);
         }
-        let highest = valid().filter_map(LockerState::token).max().unwrap_or_default();
-        let token = highest.max(proposed).next();
+        let accepted = votes().filter(|state| state.token() == Some(proposed)).count();
+        // Above the tokens of the resources is not enough: the lockers that knew a higher one may
+        // be unreachable, and one that has restarted may know less. The clocks know how late it is.
+        let wall = votes().filter_map(LockerState::wall).max().unwrap_or_default();
+        let lags = proposed.later_by(TOKEN_LAG_MAX) < wall;
+        if proposed != Token::default() && accepted >= self.quorum && !lags {
+            return self.enter_held(proposed, Fencing::Known, now);
+        }
+        let highest = votes().filter_map(LockerState::token).max().unwrap_or_default();
+        let token = highest.max(proposed).max(wall).next();
         self.stats.second_rounds += 1;
         self.phase = Phase::Fencing { token, until };
         for locker in 0..self.lockers.len() {
-            if self.lockers[locker].is_valid(now) && self.lockers[locker].rpc.is_none() {
+            let state = &self.lockers[locker];
+            if state.is_ours() && state.is_valid(now) && state.rpc.is_none() {
                 self.refresh(locker, token, now);
             }
         }
     }
 
-    fn enter_held(&mut self, token: Token, now: Instant) {
+    fn enter_held(&mut self, token: Token, fencing: Fencing, now: Instant) {
         self.tokens.observe_token(token);
-        self.phase = Phase::Held { token };
+        self.phase = Phase::Held { token, is_fenced: fencing == Fencing::Known };
         for state in &mut self.lockers {
             let jitter = self.rng.random_range(0.9..1.0);
             state.refresh_at = now + self.config.limits.refresh_interval.mul_f64(jitter);
         }
+        self.cancel_tickets(now);
         self.evaluate_votes(now);
     }
 
@@ -115,13 +151,16 @@ impl Hold {
         if self.config.attempt_limit == AttemptLimit::Once {
             return self.end(EndReason::NotAcquired, now);
         }
-        for state in &mut self.lockers {
-            if state.rpc.is_some() && state.can_notify && !is_late {
+        for state in self.lockers.iter_mut().filter(|state| !is_late && state.rpc.is_some()) {
+            if state.is_ours() {
                 state.availability = Availability::Blocked; // It had too little time to respond.
             }
         }
+        self.assign_ticket();
+        self.phase = Phase::Waiting { until: now, is_notified: false };
         self.release_all(now);
-        self.request_notifications();
+        self.plan_waits(now);
+        self.send_due_waits(now);
         let wait = match self.expects_notifications() {
             true => self.config.limits.retry_max, // A fallback if no notification arrives.
             false => self.back_off(),
@@ -140,8 +179,8 @@ impl Hold {
     /// Counts what the lockers said in the current attempt.
     pub(super) fn count_outcomes(&mut self) {
         let count = |availability| {
-            let matching = self.lockers.iter().filter(|state| state.availability == availability);
-            u32::try_from(matching.count()).unwrap_or(u32::MAX)
+            let matching = self.count(|state| state.availability == availability);
+            u32::try_from(matching).unwrap_or(u32::MAX)
         };
         self.stats = AttemptStats {
             lockers: u32::try_from(self.lockers.len()).unwrap_or(u32::MAX),
@@ -156,38 +195,24 @@ impl Hold {
         };
     }
 
-    /// Asks the lockers that reported a conflict for a notification.
-    fn request_notifications(&mut self) {
-        let can_wait = self.lockers.iter().any(LockerState::accepts_waiters);
-        if self.config.wait_mode == WaitMode::Polling || !can_wait {
-            return;
-        }
-        // The ticket is assigned once: all lockers must have the same order.
-        if self.ticket.is_none() {
-            let id = Arc::clone(&self.config.id);
-            self.ticket = Some(Ticket { time: self.tokens.latest(), id });
-        }
-        let Some(request) = self.request.clone() else { return };
-        let request = LockRequest { ticket: self.ticket.clone(), ..request };
-        for locker in 0..self.lockers.len() {
-            if self.lockers[locker].accepts_waiters() {
-                let id = self.send(locker, Request::Wait(request.clone()));
-                self.lockers[locker].wait_rpc = Some(id);
-            }
-        }
-    }
-
     /// Returns whether enough lockers are free or will notify for a quorum of notifications.
     pub(super) fn expects_notifications(&self) -> bool {
-        self.lockers.iter().filter(|state| state.will_notify()).count() >= self.quorum
+        self.count(LockerState::will_notify) >= self.quorum
     }
 
     /// Begins an attempt if it was notified and enough lockers are free for a quorum.
     pub(super) fn retry_if_notified(&mut self, now: Instant) {
         if let Phase::Waiting { is_notified: true, .. } = self.phase
-            && self.lockers.iter().filter(|state| state.is_ready()).count() >= self.quorum
+            && self.count(LockerState::is_ready) >= self.quorum
         {
             self.begin_attempt(now);
         }
     }
+}
+
+/// Whether a quorum of lockers knows the token of a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fencing {
+    Known,
+    Unknown,
 }

@@ -59,7 +59,7 @@ impl Hold {
         match phase {
             Phase::Voting { .. } => {
                 assert!(
-                    votes + outstanding >= quorum,
+                    votes + outstanding >= quorum || self.awaits_ticket_time(),
                     "{phase:?}: {votes} votes, {outstanding} outstanding, quorum {quorum}"
                 );
                 let confirmed = count(&|state| state.confirmed_token.is_some());
@@ -96,20 +96,36 @@ impl Hold {
             state.vote,
             state.rpc
         );
-        let is_waiting = matches!(phase, Phase::Waiting { .. });
+        let is_acquiring = !matches!(phase, Phase::Held { .. } | Phase::Ended(_));
         assert!(
-            is_waiting || state.wait_rpc.is_none(),
-            "LockerState.wait_rpc of {index}: {:?} in {phase:?}",
+            is_acquiring || (state.wait_rpc.is_none() && state.wait_at.is_none()),
+            "LockerState.wait_rpc of {index}: {:?}, {:?} in {phase:?}",
+            state.wait_rpc,
+            state.wait_at
+        );
+        assert!(
+            self.ticket.is_some() || (state.wait_rpc.is_none() && !state.may_be_queued),
+            "LockerState.wait_rpc of {index}: {:?} without a ticket",
             state.wait_rpc
         );
+        assert!(
+            state.is_ours() || state.confirmed_token.is_none(),
+            "LockerState.confirmed_token of {index}: {:?} of {:?}",
+            state.confirmed_token,
+            state.family
+        );
         let Some(release) = &state.pending_release else { return };
-        let PendingRelease { uid, rpc, is_sent, .. } = release;
+        let PendingRelease { uid, rpc, is_sent, lock_rpc, .. } = release;
         assert!(
             !may_have_granted,
             "LockerState.pending_release of {index}: {uid}, while {} may be granted",
             self.uid
         );
         assert!(is_over || *uid != self.uid, "PendingRelease.uid of {index}: {uid} in {phase:?}");
+        assert!(
+            lock_rpc.is_none() || rpc.is_none(),
+            "PendingRelease.rpc of {index}: {rpc:?} overtakes {lock_rpc:?}"
+        );
         assert!(*is_sent || rpc.is_none(), "PendingRelease.is_sent of {index}: {is_sent}, {rpc:?}");
     }
 
@@ -117,9 +133,13 @@ impl Hold {
     fn check_rpcs(&self) {
         let mut ids = BTreeSet::new();
         for (index, state) in self.lockers.iter().enumerate() {
-            let release = state.pending_release.as_ref().and_then(|release| release.rpc);
-            let current = state.rpc.map(|rpc| rpc.id);
-            for RpcId(id) in current.into_iter().chain(release).chain(state.wait_rpc) {
+            let releases = state.pending_release.iter().flat_map(PendingRelease::rpcs);
+            let others = [
+                state.rpc.map(|rpc| rpc.id),
+                state.wait_rpc,
+                state.ticket_cancel.map(|cancel| cancel.rpc),
+            ];
+            for RpcId(id) in releases.chain(others.into_iter().flatten()) {
                 assert!(ids.insert(id), "RpcId {id} of {index} is used twice");
             }
         }

@@ -10,7 +10,7 @@ use crate::proto::token::Token;
 
 impl Hold {
     pub(super) fn send_due_refreshes(&mut self, now: Instant) {
-        let Phase::Held { token } = self.phase else { return };
+        let Phase::Held { token, .. } = self.phase else { return };
         for locker in 0..self.lockers.len() {
             if self.lockers[locker].is_idle() && self.lockers[locker].refresh_at <= now {
                 self.refresh(locker, token, now);
@@ -31,6 +31,7 @@ impl Hold {
     /// outstanding request to it: only the returned lease counts.
     pub fn void_outstanding(&mut self, locker: usize, now: Instant) -> Option<HeldLease> {
         if let Some(rpc) = self.lockers.get_mut(locker)?.rpc.take() {
+            self.lockers[locker].has_lost_lock |= !rpc.is_refresh();
             self.out.push_back(Output::Cancel { rpc: rpc.id });
             let retry = self.config.limits.refresh_interval / 5;
             self.lockers[locker].refresh_at = now + retry;
@@ -39,7 +40,7 @@ impl Hold {
         let lease = || {
             let request = self.request.clone()?;
             let token = match self.phase {
-                Phase::Held { token } | Phase::Fencing { token, .. } => {
+                Phase::Held { token, .. } | Phase::Fencing { token, .. } => {
                     token.max(request.proposed_token)
                 }
                 _ => request.proposed_token,

@@ -2,22 +2,28 @@
 
 use grid::time::Instant;
 
-use super::locker_state::{Availability, OutstandingRpc, Vote};
+use super::locker_state::{Availability, Family, OutstandingRpc, Vote};
 use super::{Failure, Hold, Phase, Response, RpcId};
 use crate::proto::table::{Granted, RefreshOutcome, Refusal};
-use crate::proto::token::TokenStamp;
+use crate::proto::token::{Token, TokenStamp};
+use crate::proto::waiters::QueueReport;
 
 impl Hold {
     /// Handles a response or a failure. `stamp` is the locker's token stamp, absent from MinIO
-    /// lockers.
+    /// lockers; `queue` is what it says about the ticket.
     pub fn handle_response(
         &mut self,
         (locker, rpc): (usize, RpcId),
         response: Result<Response, Failure>,
-        stamp: Option<TokenStamp>,
+        (stamp, queue): (Option<TokenStamp>, QueueReport),
         now: Instant,
     ) {
-        self.deliver((locker, rpc), response, stamp, now);
+        self.deliver((locker, rpc), response, (stamp, queue), now);
+        if matches!(self.phase, Phase::Held { .. } | Phase::Ended(_)) && locker < self.lockers.len()
+        {
+            // A request that was outstanding may have queued the ticket again.
+            self.cancel_ticket(locker, now);
+        }
         self.check_after_change();
     }
 
@@ -25,34 +31,68 @@ impl Hold {
         &mut self,
         (locker, rpc): (usize, RpcId),
         response: Result<Response, Failure>,
-        stamp: Option<TokenStamp>,
+        (stamp, queue): (Option<TokenStamp>, QueueReport),
         now: Instant,
     ) {
         // Expire votes first: no response revives an expired lock.
         self.evaluate_votes(now);
+        let Some(state) = self.lockers.get(locker) else { return };
+        let outstanding = state.rpc.filter(|outstanding| outstanding.id == rpc);
         if let Some(stamp) = stamp {
-            self.tokens.observe(stamp, now);
+            let sent_at = outstanding.map_or(now, |outstanding| outstanding.sent_at);
+            self.tokens.observe_response(stamp, sent_at, now);
         }
-        let Some(state) = self.lockers.get_mut(locker) else { return };
-        if response.is_ok() {
-            state.can_notify = stamp.is_some();
-        }
-        let pending = state.pending_release.as_ref();
-        if pending.is_some_and(|pending| pending.rpc == Some(rpc)) {
-            return self.handle_release_response(locker, response.is_ok(), now);
-        }
-        if state.wait_rpc == Some(rpc) {
-            state.wait_rpc = None;
-            let is_notified = response == Ok(Response::Wait { is_notified: true });
-            return self.handle_notification(locker, is_notified, now);
-        }
-        let Some(rpc) = state.rpc.filter(|outstanding| outstanding.id == rpc) else {
+        self.observe_family(locker, response, stamp);
+        self.observe_ticket_time(stamp, queue);
+        if self.handle_release_response((locker, rpc), response, now) {
             return;
-        };
-        state.rpc = None;
+        }
+        let state = &mut self.lockers[locker];
+        if state.wait_rpc == Some(rpc) {
+            return self.handle_wait_response(locker, response, queue, now);
+        }
+        if state.ticket_cancel.take_if(|cancel| cancel.rpc == rpc).is_some() {
+            return;
+        }
+        if let Some(outstanding) = outstanding {
+            state.rpc = None;
+            let wall = stamp.map(|stamp| stamp.wall).unwrap_or_default();
+            self.handle_attempt_response((locker, outstanding), response, wall, now);
+            self.evaluate_votes(now);
+        }
+    }
+
+    /// Records which implementation the locker is.
+    fn observe_family(
+        &mut self,
+        locker: usize,
+        response: Result<Response, Failure>,
+        stamp: Option<TokenStamp>,
+    ) {
+        let family = &mut self.lockers[locker].family;
+        let is_stamped = stamp.is_some_and(|stamp| stamp.wall != Token::default());
+        let is_granted = matches!(
+            response,
+            Ok(Response::Lock(Ok(_)) | Response::Refresh(RefreshOutcome::Held { .. }))
+        );
+        if is_stamped {
+            *family = Family::Ours;
+        } else if response.is_ok() && (*family == Family::Unknown || is_granted) {
+            // One of this crate sends some errors without a stamp, but no grant.
+            *family = Family::Plain;
+        }
+    }
+
+    fn handle_attempt_response(
+        &mut self,
+        (locker, rpc): (usize, OutstandingRpc),
+        response: Result<Response, Failure>,
+        wall: Token,
+        now: Instant,
+    ) {
         match response {
             Ok(Response::Lock(result)) if !rpc.is_refresh() => {
-                self.handle_lock_response(locker, rpc, result, now);
+                self.handle_lock_response((locker, rpc), result, wall, now);
             }
             Ok(Response::Refresh(outcome)) if rpc.is_refresh() => {
                 self.handle_refresh_response(locker, rpc, outcome, now);
@@ -63,26 +103,30 @@ impl Hold {
                 | Response::Refresh(_)
                 | Response::Released
                 | Response::Wait { .. },
-            ) => self.handle_failure(locker, true, now),
-            Err(Failure { may_have_run }) => self.handle_failure(locker, may_have_run, now),
+            ) => self.handle_failure((locker, rpc), true, now),
+            Err(Failure { may_have_run }) => self.handle_failure((locker, rpc), may_have_run, now),
         }
-        self.evaluate_votes(now);
     }
 
     fn handle_lock_response(
         &mut self,
-        locker: usize,
-        rpc: OutstandingRpc,
+        (locker, rpc): (usize, OutstandingRpc),
         result: Result<Granted, Refusal>,
+        wall: Token,
         now: Instant,
     ) {
         let state = &mut self.lockers[locker];
         match result {
             Ok(Granted { token, lease }) => {
                 let until = rpc.sent_at + self.config.limits.validity_period(lease);
-                state.vote = Vote::Granted { until, token };
+                state.vote = Vote::Granted { until, token, wall };
                 state.availability = Availability::Free;
-                if let Phase::Fencing { token, .. } = self.phase {
+                // The grant ends the ticket there, and with it what the wait request waits for.
+                state.may_be_queued = false;
+                self.cancel_wait(locker);
+                if let Phase::Fencing { token, .. } = self.phase
+                    && self.lockers[locker].is_ours()
+                {
                     self.refresh(locker, token, now);
                 }
             }
@@ -110,13 +154,16 @@ impl Hold {
         let limits = &self.config.limits;
         let state = &mut self.lockers[locker];
         let was_valid = state.is_valid(now);
-        let known = state.token().unwrap_or_default();
+        let (known, wall) = match state.vote {
+            Vote::Granted { token, wall, .. } => (token, wall),
+            Vote::None => (Token::default(), Token::default()),
+        };
         let mut extend = |lease| {
             let until = rpc.sent_at + limits.validity_period(lease);
             // Responses may be reordered: an older one must not shorten the validity.
             let until = state.valid_until().map_or(until, |earlier| earlier.max(until));
-            state.vote = Vote::Granted { until, token: known };
-            state.confirmed_token = rpc.token;
+            state.vote = Vote::Granted { until, token: known, wall };
+            state.confirmed_token = rpc.token.filter(|_| state.is_ours());
             state.refresh_at = rpc.sent_at + limits.refresh_interval;
         };
         match outcome {
@@ -137,39 +184,18 @@ impl Hold {
         }
     }
 
-    fn handle_failure(&mut self, locker: usize, may_have_run: bool, now: Instant) {
+    fn handle_failure(
+        &mut self,
+        (locker, rpc): (usize, OutstandingRpc),
+        may_have_run: bool,
+        now: Instant,
+    ) {
         let state = &mut self.lockers[locker];
         if !may_have_run && state.vote == Vote::None && !matches!(self.phase, Phase::Held { .. }) {
             state.may_have_granted = false;
         }
+        state.has_lost_lock |= may_have_run && !rpc.is_refresh();
         state.availability = Availability::Unreachable;
         state.refresh_at = now + self.config.limits.refresh_interval / 5;
-    }
-
-    fn handle_notification(&mut self, locker: usize, is_notified: bool, now: Instant) {
-        let Phase::Waiting { until, is_notified: was_notified } = self.phase else { return };
-        if is_notified {
-            self.stats.notifications = self.stats.notifications.saturating_add(1);
-            self.lockers[locker].availability = Availability::Free;
-            self.phase = Phase::Waiting { until, is_notified: true };
-            return self.retry_if_notified(now);
-        }
-        self.lockers[locker].availability = Availability::Unreachable;
-        if !self.expects_notifications() {
-            // Too few lockers will notify: poll.
-            let until = until.min(now + self.back_off());
-            self.phase = Phase::Waiting { until, is_notified: was_notified };
-        }
-    }
-
-    fn handle_release_response(&mut self, locker: usize, is_confirmed: bool, now: Instant) {
-        let state = &mut self.lockers[locker];
-        let Some(pending) = &mut state.pending_release else { return };
-        if is_confirmed {
-            state.pending_release = None;
-            return self.retry_if_notified(now);
-        }
-        pending.rpc = None;
-        pending.retry_at = now + pending.backoff.next_wait(&mut self.rng);
     }
 }

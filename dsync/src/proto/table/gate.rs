@@ -76,6 +76,7 @@ impl Table {
         held_leases: Vec<HeldLease>,
         highest: Token,
         now: Instant,
+        wall: Token,
     ) {
         self.handle_timeout(now);
         let Gate::Closed { unreported, .. } = &mut self.gate else { return };
@@ -83,9 +84,10 @@ impl Table {
             return;
         }
         let was_last = unreported.is_empty();
-        self.tokens.raise_all(highest);
+        self.tokens.raise_all(highest, wall);
         for HeldLease { request, token } in held_leases {
-            self.tokens.raise(&request.resources, token);
+            // Beyond the highest that can be recorded, it was issued against the assumptions.
+            let _ = self.tokens.raise(&request.resources, token, wall);
             if self.tombstones.contains(&request.uid) {
                 continue; // The lock was released before its report arrived.
             }
@@ -95,6 +97,7 @@ impl Table {
         }
         if was_last {
             self.gate = Gate::Open;
+            self.notify_all(now);
         }
         self.check_after_change();
     }

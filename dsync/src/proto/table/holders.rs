@@ -76,13 +76,18 @@ impl Holders {
 
     /// Returns whether all of these may be granted.
     pub(super) fn is_free(&self, resources: &Resources, kind: LockKind) -> bool {
-        resources.iter().all(|name| match self.0.get(name) {
+        resources.iter().all(|name| self.is_name_free(name, kind))
+    }
+
+    /// Returns whether this one may be granted.
+    pub(super) fn is_name_free(&self, name: &str, kind: LockKind) -> bool {
+        match self.0.get(name) {
             None => true,
             Some(ResourceHolders::Reader(_) | ResourceHolders::Readers(_)) => {
                 kind == LockKind::Read
             }
             Some(ResourceHolders::Writer(_) | ResourceHolders::Disputed(_)) => false,
-        })
+        }
     }
 
     /// Adds a grant.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use grid::time::Instant;
 use serde::{Deserialize, Serialize};
 
-use super::Table;
+use super::{Table, TicketState};
 use crate::proto::quorum::LockKind;
 use crate::proto::resources::Resources;
 
@@ -52,6 +52,9 @@ pub struct WaiterInfo {
     pub source: String,
     /// Time since it began to wait here, in milliseconds.
     pub age_ms: u64,
+    /// Whether it waits, was notified, or missed its notification.
+    #[serde(default)]
+    pub state: TicketState,
 }
 
 /// What to force open.
@@ -112,6 +115,7 @@ impl Table {
             owner: waiter.owner.to_string(),
             source: waiter.source.to_string(),
             age_ms: millis(now.since(waiter.since)),
+            state: waiter.state,
         };
         let waiters = self.waiters.iter().take(count);
         waiters.take_while(|(_, waiter)| fits(&mut left, &waiter.resources)).map(info).collect()
@@ -145,9 +149,8 @@ impl Table {
             grant.is_revoked = true;
             forced.push((Arc::clone(&grant.request.uid), Arc::clone(&grant.request.owner)));
             if !grant.request.supports_leases {
-                self.tombstones.insert(Arc::clone(&self.grants[key].request.uid));
-                let resources = self.remove(key);
-                self.notify_waiters(&resources, now);
+                let request = self.remove(key);
+                self.notify_waiters(&request.resources, now);
             }
         }
         self.check_after_change();

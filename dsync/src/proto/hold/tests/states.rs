@@ -113,7 +113,8 @@ fn states() -> Vec<(&'static str, Harness)> {
 fn deliver(harness: &mut Harness, response: Result<Response, Failure>) {
     let state = &harness.hold.lockers[LOCKER];
     let release = state.pending_release.as_ref().and_then(|release| release.rpc);
-    let other = state.rpc.map(|rpc| rpc.id).or(release);
+    let cancel = state.ticket_cancel.map(|cancel| cancel.rpc);
+    let other = state.rpc.map(|rpc| rpc.id).or(release).or(cancel);
     let rpc = match response {
         Ok(Response::Wait { .. }) => state.wait_rpc.or(other),
         _ => other.or(state.wait_rpc),
@@ -161,7 +162,7 @@ fn events() -> Vec<Event> {
 }
 
 /// Describes a hold: its phase, and the lockers that vote (v), have an RPC outstanding (r), have a
-/// release pending (p), or will notify (w).
+/// release pending (p), will notify (w), or have a cancellation of the ticket outstanding (c).
 fn describe(hold: &Hold) -> String {
     let phase = match hold.phase {
         Phase::Voting { .. } => "Voting".to_owned(),
@@ -180,7 +181,8 @@ fn describe(hold: &Hold) -> String {
     let rpcs = count('r', &|state| state.rpc.is_some());
     let pending = count('p', &|state| state.pending_release.is_some());
     let waits = count('w', &|state| state.wait_rpc.is_some());
-    format!("{phase}{votes}{rpcs}{pending}{waits}")
+    let cancels = count('c', &|state| state.ticket_cancel.is_some());
+    format!("{phase}{votes}{rpcs}{pending}{waits}{cancels}")
 }
 
 /// Describes the actions of a hold.
@@ -194,6 +196,12 @@ fn actions(hold: &mut Hold) -> String {
                 ("unlock", Some(locker))
             }
             Output::Send { request: Request::Wait(_), locker, .. } => ("wait", Some(locker)),
+            Output::Send { request: Request::CancelTicket(_), locker, .. } => {
+                ("cancel_ticket", Some(locker))
+            }
+            Output::Send { request: Request::PlainUnlock { .. }, .. } => {
+                ("of a MinIO holder", None)
+            }
             Output::Cancel { .. } => ("cancel", None),
         };
         let locker = locker.map(|locker| locker.to_string()).unwrap_or_default();

@@ -1,0 +1,247 @@
+//! Whether this server grants and takes locks ([B65]): it does once the application has opened it,
+//! for as long as a majority of all servers is known to run with the same list of lockers.
+//!
+//! [`Agreement`](crate::proto::agreement) decides the second. No timer opens the gate; one closes it:
+//! the locker knows until when it may grant, so that a process that was suspended grants nothing when
+//! it resumes.
+//!
+//! [B65]: crate::rules#b65
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use grid::Env;
+use grid::sync::Mutex;
+use grid::time::Instant;
+use tokio::sync::watch;
+
+use crate::error::{LockError, NotReadyReason};
+use crate::local::LocalLocker;
+use crate::proto::agreement::{Agreement, ListHashes, NodeChange, NodeReport};
+use crate::proto::hold::AttemptLimit;
+use crate::proto::quorum::ListId;
+use crate::wire::LockerStateResponse;
+
+/// Admission of one server.
+pub(crate) struct Admission {
+    env: Env,
+    /// Random id of this process.
+    process: u64,
+    local_locker: Option<LocalLocker>,
+    state: Mutex<AdmissionState>,
+    published: watch::Sender<Published>,
+}
+
+struct AdmissionState {
+    agreement: Agreement,
+    opening: Opening,
+}
+
+/// What the application says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Opening {
+    NotOpened,
+    Opened,
+    Closed { reason: Arc<str> },
+}
+
+/// What waiting acquisitions see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Published {
+    Ready,
+    NotReady(NotReadyReason),
+    ShuttingDown,
+}
+
+impl fmt::Debug for Admission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Admission").field(&*self.published.borrow()).finish()
+    }
+}
+
+impl Admission {
+    /// Returns the admission of a server that has just started: it is not admitted.
+    pub(crate) fn new(agreement: Agreement, env: Env, local_locker: Option<LocalLocker>) -> Self {
+        let list = ListId { epoch: 0, hash: agreement.hashes().list };
+        if let Some(locker) = &local_locker {
+            locker.set_list(list);
+            locker.set_admitted_until(Instant::default());
+        }
+        Self {
+            process: env.seed(),
+            env,
+            local_locker,
+            state: Mutex::new(AdmissionState { agreement, opening: Opening::NotOpened }),
+            published: watch::Sender::new(Published::NotReady(NotReadyReason::NotVerified)),
+        }
+    }
+
+    /// Returns the hashes of this server's lists.
+    pub(crate) fn hashes(&self) -> ListHashes {
+        self.state.lock().agreement.hashes()
+    }
+
+    /// Handles the application's decision that this server belongs to the cluster.
+    pub(crate) fn open(&self) {
+        self.change(|state, _| state.opening = Opening::Opened);
+    }
+
+    /// Handles the application's decision that it does not, after all.
+    pub(crate) fn close(&self, reason: &str) {
+        let reason = reason.into();
+        self.change(|state, _| state.opening = Opening::Closed { reason });
+    }
+
+    /// Handles a server's report to a query that was sent at `sent_at`.
+    pub(crate) fn handle_report(&self, node: &str, report: NodeReport, sent_at: Instant) {
+        let change =
+            self.change(|state, now| state.agreement.handle_report(node, report, sent_at, now));
+        match change {
+            NodeChange::None => {}
+            NodeChange::OtherList => tracing::warn!(
+                target: "dsync", server = node,
+                "server has another list of lockers or another lease; it gets no locks from here"
+            ),
+            NodeChange::OtherServers => tracing::error!(
+                target: "dsync", server = node,
+                "server has another list of servers; no locks until all have the same"
+            ),
+            NodeChange::Equal => tracing::info!(
+                target: "dsync", server = node, "server has the same list of lockers now"
+            ),
+        }
+    }
+
+    /// Handles the passage of time. Returns when to call this next; `None` if time changes nothing.
+    pub(crate) fn handle_timeout(&self) -> Option<Instant> {
+        self.change(|state, now| match state.open_until(now) {
+            Ok(until) => Some(until),
+            Err(NotReadyReason::Settling { within, .. }) => Some(now + within),
+            Err(_) => None,
+        })
+    }
+
+    /// Handles the shutdown: waiting acquisitions end.
+    pub(crate) fn shut_down(&self) {
+        self.published.send_replace(Published::ShuttingDown);
+    }
+
+    /// Applies a change, then publishes whether this server is admitted.
+    fn change<R>(&self, change: impl FnOnce(&mut AdmissionState, Instant) -> R) -> R {
+        let now = self.env.now();
+        let mut state = self.state.lock();
+        let result = change(&mut state, now);
+        let until = state.open_until(now);
+        // Under the lock, so that the locker sees the changes in their order.
+        if let Some(locker) = &self.local_locker {
+            locker.set_admitted_until(*until.as_ref().unwrap_or(&Instant::default()));
+        }
+        self.publish(until);
+        result
+    }
+
+    fn publish(&self, until: Result<Instant, NotReadyReason>) {
+        let next = until.map_or_else(Published::NotReady, |_| Published::Ready);
+        self.published.send_if_modified(|published| {
+            if *published == next || *published == Published::ShuttingDown {
+                return false;
+            }
+            match (&*published, &next) {
+                (_, Published::Ready) => tracing::info!(target: "dsync", "locks are available"),
+                (Published::Ready, Published::NotReady(reason)) => tracing::warn!(
+                    target: "dsync", %reason, "locks are no longer available"
+                ),
+                _ => {}
+            }
+            *published = next;
+            true
+        });
+    }
+
+    /// Returns why this server is not admitted.
+    pub(crate) fn not_ready(&self) -> Option<NotReadyReason> {
+        let now = self.env.now();
+        self.state.lock().open_until(now).err()
+    }
+
+    /// Waits until this server is admitted, as long as this limit allows. Returns what is left of the
+    /// limit.
+    ///
+    /// # Errors
+    ///
+    /// [`LockError::NotReady`] when the time has passed, at once for a single attempt, or
+    /// [`LockError::ShuttingDown`].
+    ///
+    /// # Cancel safety
+    ///
+    /// It can be dropped at any time.
+    pub(crate) async fn wait(&self, limit: AttemptLimit) -> Result<AttemptLimit, LockError> {
+        let began = self.env.now();
+        let mut published = self.published.subscribe();
+        loop {
+            let now = self.env.now();
+            if *published.borrow_and_update() == Published::ShuttingDown {
+                return Err(LockError::ShuttingDown);
+            }
+            let left = match limit {
+                AttemptLimit::Once => Some(Duration::ZERO),
+                AttemptLimit::Timeout(timeout) => Some((began + timeout).since(now)),
+                AttemptLimit::Unlimited => None,
+            };
+            let Some(reason) = self.not_ready() else {
+                return Ok(match limit {
+                    AttemptLimit::Timeout(timeout) => {
+                        AttemptLimit::Timeout(left.unwrap_or(timeout))
+                    }
+                    AttemptLimit::Once | AttemptLimit::Unlimited => limit,
+                });
+            };
+            if left == Some(Duration::ZERO) {
+                return Err(LockError::NotReady { reason });
+            }
+            // The sender is this instance's, which the caller keeps alive.
+            let changed = published.changed();
+            match left {
+                // tokio's timers have a resolution of 1 ms.
+                Some(left) => {
+                    let left = left.max(Duration::from_millis(1));
+                    let _ = tokio::time::timeout(left, changed).await;
+                }
+                None => {
+                    let _ = changed.await;
+                }
+            }
+        }
+    }
+
+    /// Returns the state of this server for others.
+    pub(crate) fn state(&self) -> LockerStateResponse {
+        let now = self.env.now();
+        let base = self.local_locker.as_ref().map(LocalLocker::state).unwrap_or_default();
+        let state = self.state.lock();
+        let hashes = state.agreement.hashes();
+        let up_for = state.agreement.up_for(now).as_millis();
+        LockerStateResponse {
+            list_hash: hashes.list,
+            servers_hash: hashes.servers,
+            up_for_ms: u64::try_from(up_for).unwrap_or(u64::MAX),
+            process: self.process,
+            is_gate_open: base.is_gate_open && state.open_until(now).is_ok(),
+            ..base
+        }
+    }
+}
+
+impl AdmissionState {
+    /// Returns until when this server is admitted, or why it is not.
+    fn open_until(&self, now: Instant) -> Result<Instant, NotReadyReason> {
+        match &self.opening {
+            Opening::NotOpened => Err(NotReadyReason::NotVerified),
+            Opening::Closed { reason } => {
+                Err(NotReadyReason::Closed { reason: Arc::clone(reason) })
+            }
+            Opening::Opened => self.agreement.open_until(now),
+        }
+    }
+}
