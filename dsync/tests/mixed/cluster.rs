@@ -34,7 +34,6 @@ enum Software {
 
 pub(crate) struct Cluster {
     pub(crate) servers: Vec<Server>,
-    pub(crate) urls: Vec<String>,
 }
 
 fn limits() -> Limits {
@@ -73,6 +72,7 @@ fn start(
     manager.start().expect("a runtime");
     if let Software::Ours(dsync) = &software {
         dsync.start();
+        dsync.open();
     }
     tokio::spawn(manager.clone().serve(listener));
     Server { manager, software }
@@ -95,7 +95,7 @@ impl Cluster {
             .enumerate()
             .map(|(index, listener)| start(listener, kinds[index], index, &urls, &lockers))
             .collect();
-        let cluster = Self { servers, urls };
+        let cluster = Self { servers };
         for server in &cluster.servers {
             for connection in server.manager.connections() {
                 connection.wait_connected().await.expect("all run");
@@ -194,7 +194,8 @@ impl Contender {
 
 async fn hold(holders: &AtomicU64) {
     assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0, "two holders");
-    tokio::time::sleep(Duration::from_millis(2)).await;
+    // Longer than a few round trips, so that contenders are refused.
+    tokio::time::sleep(Duration::from_millis(20)).await;
     holders.fetch_sub(1, Ordering::SeqCst);
 }
 
@@ -205,6 +206,6 @@ pub(crate) async fn eventually(state: &str, mut condition: impl FnMut() -> bool)
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    let longest = Duration::from_secs(30);
+    let longest = Duration::from_secs(20);
     tokio::time::timeout(longest, wait).await.unwrap_or_else(|_| panic!("not reached: {state}"));
 }

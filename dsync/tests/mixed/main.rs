@@ -111,7 +111,11 @@ async fn b59_read_lock_of_several_resources_fails_at_once_with_the_reason() {
     let cluster = Cluster::start(&[Minio, Minio, Minio], &[Ours]).await;
     let mutex = DRWMutex::new(cluster.dsync(3), ["a", "b"]);
     let refused = mutex.read_lock(default()).await.expect_err("two names");
-    assert!(matches!(refused, LockError::PlainLockers { plain: 3, lockers: 3, .. }), "{refused:?}");
+    // Two refusals are enough: the third is not waited for.
+    assert!(
+        matches!(refused, LockError::PlainLockers { plain: 2..=3, lockers: 3, .. }),
+        "{refused:?}"
+    );
     assert!(refused.to_string().contains("more than one resource"), "{refused}");
     drop(mutex.lock(default()).await.expect("a write lock of several is granted"));
     eventually("no locker has a grant left", || cluster.grants() == 0).await;
