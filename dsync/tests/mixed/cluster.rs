@@ -46,6 +46,7 @@ fn start(
     index: usize,
     urls: &[String],
     lockers: &[String],
+    timing: MinioTiming,
 ) -> Server {
     let url = &urls[index];
     let manager = Manager::builder(url)
@@ -54,7 +55,7 @@ fn start(
         .path(LOCK_GRID_PATH)
         .build()
         .expect("a valid configuration");
-    let (timing, seed) = (MinioTiming::scaled(SCALE), index as u64);
+    let seed = index as u64;
     let software = match kind {
         Kind::Ours => {
             let builder = Dsync::builder(&manager).lockers(lockers).limits(limits());
@@ -79,8 +80,17 @@ fn start(
 }
 
 impl Cluster {
-    /// Starts these servers, which are all lockers, and then these, which are none.
+    /// Starts these servers, which are all lockers, and then these, which are none. No MinIO locker
+    /// sweeps while a test runs, so that a grant which is not released stays to be seen.
     pub(crate) async fn start(lockers: &[Kind], others: &[Kind]) -> Self {
+        let mut timing = MinioTiming::scaled(SCALE);
+        timing.expiry = MinioTiming::default().expiry;
+        timing.dispatch *= 10;
+        Self::start_with(lockers, others, timing).await
+    }
+
+    /// Likewise, with MinIO lockers that sweep.
+    pub(crate) async fn start_with(lockers: &[Kind], others: &[Kind], timing: MinioTiming) -> Self {
         let kinds = [lockers, others].concat();
         let mut listeners = Vec::new();
         for _ in &kinds {
@@ -93,7 +103,9 @@ impl Cluster {
         let servers: Vec<_> = listeners
             .into_iter()
             .enumerate()
-            .map(|(index, listener)| start(listener, kinds[index], index, &urls, &lockers))
+            .map(|(index, listener)| {
+                start(listener, kinds[index], index, &urls, &lockers, timing.clone())
+            })
             .collect();
         let cluster = Self { servers };
         for server in &cluster.servers {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cluster::Kind::{Minio, Ours};
 use cluster::{Cluster, eventually};
+use dsync::testing::MinioTiming;
 use dsync::{DRWMutex, ForceTarget, LockError, LockKind, LockOptions};
 
 /// Timeout of operations that complete quickly.
@@ -77,7 +78,8 @@ async fn b59_readers_share_and_exclude_writers_across_kinds() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn b59_refreshed_locks_outlive_their_lease_across_kinds() {
-    let cluster = Cluster::start(&[Ours, Minio, Minio], &[]).await;
+    let timing = MinioTiming::scaled(cluster::SCALE);
+    let cluster = Cluster::start_with(&[Ours, Minio, Minio], &[], timing).await;
     let ours = DRWMutex::new(cluster.dsync(0), ["ours"]).lock(default()).await.expect("free");
     let mutex = cluster.minio(1).mutex(&["theirs"]);
     let theirs = mutex.lock(LockKind::Write, TIMEOUT).await.expect("free");
