@@ -22,10 +22,18 @@ mod minio_wire;
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 pub use self::minio_holder::{MinioHolder, MinioLock, MinioMutex};
 pub use self::minio_locker::MinioLocker;
 pub use self::minio_table::MinioTable;
 pub use self::minio_wire::{MinioArgs, MinioOperation, MinioResponse};
+
+/// Reads the clock of the runtime, which simulations and tests control.
+#[allow(clippy::disallowed_methods, reason = "what is modelled is software of another origin")]
+fn now() -> Instant {
+    Instant::now()
+}
 
 /// The timing of MinIO servers, which may be scaled down for tests.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,11 +10,11 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, interval, sleep, timeout, timeout_at};
+use tokio::time::{interval, sleep, timeout, timeout_at};
 
-use super::MinioTiming;
 use super::minio_locker::MinioLocker;
 use super::minio_wire::{MinioArgs, MinioOperation, MinioResponse};
+use super::{MinioTiming, now};
 use crate::proto::quorum::LockKind;
 
 /// Timeout of a request to lock. An attempt does not wait for it.
@@ -103,7 +103,7 @@ impl MinioHolder {
         let lockers = self.lockers();
         let read = lockers - lockers / 2;
         match kind {
-            LockKind::Write if lockers % 2 == 0 => read + 1,
+            LockKind::Write if lockers.is_multiple_of(2) => read + 1,
             LockKind::Write | LockKind::Read => read,
         }
     }
@@ -147,14 +147,14 @@ type Grant = (usize, bool);
 impl MinioMutex {
     /// Acquires the lock; `None` if that does not succeed in time.
     pub async fn lock(&self, kind: LockKind, longest: Duration) -> Option<MinioLock> {
-        let deadline = Instant::now() + longest;
+        let deadline = now() + longest;
         let timing = &self.holder.0.timing;
         let mut pause_max = timing.retry_first;
         loop {
             if let Some(granted) = self.attempt(kind).await {
                 return Some(MinioLock::new(self.clone(), kind, granted));
             }
-            if Instant::now() >= deadline {
+            if now() >= deadline {
                 return None;
             }
             sleep(self.holder.random(pause_max)).await;
@@ -166,7 +166,7 @@ impl MinioMutex {
     async fn attempt(&self, kind: LockKind) -> Option<Vec<bool>> {
         let (lockers, quorum) = (self.holder.lockers(), self.holder.quorum(kind));
         let mut responses = self.send_lock(kind);
-        let deadline = Instant::now() + self.holder.0.timing.attempt;
+        let deadline = now() + self.holder.0.timing.attempt;
         let (mut granted, mut failed) = (vec![false; lockers], 0);
         for _ in 0..lockers {
             match timeout_at(deadline, responses.recv()).await {
@@ -235,7 +235,7 @@ impl MinioMutex {
         }
         let failed = granted.iter().filter(|granted| **granted).count();
         match self.holder.lockers() {
-            lockers if lockers % 2 == 0 => failed < lockers / 2,
+            lockers if lockers.is_multiple_of(2) => failed < lockers / 2,
             lockers => failed <= lockers / 2,
         }
     }

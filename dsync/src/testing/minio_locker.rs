@@ -7,11 +7,11 @@ use grid::sync::Mutex;
 use grid::{HandlerError, Manager, RegisterError};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-use super::MinioTiming;
 use super::minio_table::MinioTable;
 use super::minio_wire::{MinioArgs, MinioOperation, MinioResponse};
+use super::{MinioTiming, now};
 
 /// A locker that behaves like MinIO's. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -62,7 +62,7 @@ impl MinioLocker {
         let delay = inner.rng.lock().random_range(Duration::ZERO..=inner.timing.dispatch);
         let executing = tokio::spawn(async move {
             sleep(delay).await;
-            inner.table.lock().execute(operation, &args, Instant::now())
+            inner.table.lock().execute(operation, &args, now())
         });
         executing.await.map_err(|error| error.to_string())?
     }
@@ -78,6 +78,6 @@ async fn sweep(locker: Weak<Inner>, expiry: Duration) {
     loop {
         sleep(expiry).await;
         let Some(locker) = locker.upgrade() else { return };
-        locker.table.lock().sweep(Instant::now(), expiry);
+        locker.table.lock().sweep(now(), expiry);
     }
 }

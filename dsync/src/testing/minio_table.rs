@@ -207,6 +207,7 @@ fn require_quorum(args: &MinioArgs) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::now;
     use super::*;
     use MinioOperation::{ForceUnlock, Lock, ReadLock, ReadUnlock, Refresh, Unlock};
 
@@ -223,7 +224,7 @@ mod tests {
     }
 
     fn code(table: &mut MinioTable, operation: MinioOperation, args: &MinioArgs) -> u8 {
-        table.execute(operation, args, Instant::now()).expect("no panic").code
+        table.execute(operation, args, now()).expect("no panic").code
     }
 
     #[test]
@@ -264,7 +265,7 @@ mod tests {
     #[test]
     fn grant_that_is_not_refreshed_is_swept() {
         let mut table = MinioTable::default();
-        let now = Instant::now();
+        let now = now();
         for uid in ["1", "2"] {
             table.execute(ReadLock, &args(uid, &["a"]), now).expect("no panic");
         }
@@ -293,9 +294,9 @@ mod tests {
         let mut table = MinioTable::default();
         let without = MinioArgs { quorum: None, ..args("1", &["a"]) };
         for operation in [Lock, ReadLock] {
-            table.execute(operation, &without, Instant::now()).expect_err("nil pointer");
+            table.execute(operation, &without, now()).expect_err("nil pointer");
         }
-        table.execute(ReadUnlock, &args("1", &[]), Instant::now()).expect_err("out of range");
+        table.execute(ReadUnlock, &args("1", &[]), now()).expect_err("out of range");
         assert!(table.is_empty());
     }
 }

@@ -34,7 +34,6 @@ enum Software {
 
 pub(crate) struct Cluster {
     pub(crate) servers: Vec<Server>,
-    pub(crate) urls: Vec<String>,
 }
 
 fn limits() -> Limits {
@@ -47,6 +46,7 @@ fn start(
     index: usize,
     urls: &[String],
     lockers: &[String],
+    timing: MinioTiming,
 ) -> Server {
     let url = &urls[index];
     let manager = Manager::builder(url)
@@ -55,7 +55,7 @@ fn start(
         .path(LOCK_GRID_PATH)
         .build()
         .expect("a valid configuration");
-    let (timing, seed) = (MinioTiming::scaled(SCALE), index as u64);
+    let seed = index as u64;
     let software = match kind {
         Kind::Ours => {
             let builder = Dsync::builder(&manager).lockers(lockers).limits(limits());
@@ -73,14 +73,24 @@ fn start(
     manager.start().expect("a runtime");
     if let Software::Ours(dsync) = &software {
         dsync.start();
+        dsync.open();
     }
     tokio::spawn(manager.clone().serve(listener));
     Server { manager, software }
 }
 
 impl Cluster {
-    /// Starts these servers, which are all lockers, and then these, which are none.
+    /// Starts these servers, which are all lockers, and then these, which are none. No MinIO locker
+    /// sweeps while a test runs, so that a grant which is not released stays to be seen.
     pub(crate) async fn start(lockers: &[Kind], others: &[Kind]) -> Self {
+        let mut timing = MinioTiming::scaled(SCALE);
+        timing.expiry = MinioTiming::default().expiry;
+        timing.dispatch *= 10;
+        Self::start_with(lockers, others, timing).await
+    }
+
+    /// Likewise, with MinIO lockers that sweep.
+    pub(crate) async fn start_with(lockers: &[Kind], others: &[Kind], timing: MinioTiming) -> Self {
         let kinds = [lockers, others].concat();
         let mut listeners = Vec::new();
         for _ in &kinds {
@@ -93,9 +103,11 @@ impl Cluster {
         let servers: Vec<_> = listeners
             .into_iter()
             .enumerate()
-            .map(|(index, listener)| start(listener, kinds[index], index, &urls, &lockers))
+            .map(|(index, listener)| {
+                start(listener, kinds[index], index, &urls, &lockers, timing.clone())
+            })
             .collect();
-        let cluster = Self { servers, urls };
+        let cluster = Self { servers };
         for server in &cluster.servers {
             for connection in server.manager.connections() {
                 connection.wait_connected().await.expect("all run");
@@ -194,7 +206,8 @@ impl Contender {
 
 async fn hold(holders: &AtomicU64) {
     assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0, "two holders");
-    tokio::time::sleep(Duration::from_millis(2)).await;
+    // Longer than a few round trips, so that contenders are refused.
+    tokio::time::sleep(Duration::from_millis(20)).await;
     holders.fetch_sub(1, Ordering::SeqCst);
 }
 
@@ -205,6 +218,6 @@ pub(crate) async fn eventually(state: &str, mut condition: impl FnMut() -> bool)
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    let longest = Duration::from_secs(30);
+    let longest = Duration::from_secs(20);
     tokio::time::timeout(longest, wait).await.unwrap_or_else(|_| panic!("not reached: {state}"));
 }
