@@ -2,10 +2,11 @@
 //! same configuration, agrees with them on a deployment id, loads users and policies, and keeps
 //! them replicated.
 //!
-//! Three parts, each usable by itself, in the order in which a server needs them:
+//! Three parts, each usable by itself, in the order in which a server needs them; [`Bootstrap`] runs
+//! them in that order, and opens the locks of the server in between:
 //!
-//! - [`verify`]: checks that at least half of the peers run the same configuration
-//!   ([`SystemConfig`]).
+//! - [`verify`]: checks that at least half of the peers run with a configuration that works together
+//!   with this server's ([`SystemConfig`]).
 //! - [`deployment`]: one id for the cluster, decided once, readable at any time.
 //! - [`Iam`]: users, groups, accounts and policies ([`model`], [`policy`]) as one immutable
 //!   [`Snapshot`] that makes access decisions; loaded from pools ([`store`]), changed on any
@@ -64,6 +65,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod bootstrap;
 pub mod deployment;
 pub mod format;
 pub mod iam;
@@ -98,6 +100,7 @@ mod tasks;
 mod time;
 mod writer;
 
+pub use bootstrap::{Bootstrap, BootstrapBuilder, BootstrapError, BootstrapStatus, ClusterLocks};
 pub use iam::{BuildError, ChangeError, ChangeOutcome, Iam, IamBuilder, Phase, ReadyError};
 pub use snapshot::{Decision, Item, ItemKey, Snapshot, SnapshotBuilder};
 pub use store::{IamStore, ItemKind, ItemPath, MemoryStore, PathError, Sealed, StoreError};

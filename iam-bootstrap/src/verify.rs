@@ -61,6 +61,15 @@ fn outlier_note(tally: Tally) -> &'static str {
     if tally.is_outlier { "; this server is the outlier" } else { "" }
 }
 
+/// Progress of a verification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifyProgress {
+    /// Why it waits; `None` once enough peers agree.
+    pub waiting: Option<VerifyError>,
+    /// Differences of peers that agree, in parts that may differ.
+    pub variations: Vec<String>,
+}
+
 /// Waits until at least half of the peers run with `config`, and returns the counts of their
 /// responses. Differences are logged, also in the background for a while after it has returned.
 ///
@@ -82,7 +91,8 @@ pub async fn verify(
 }
 
 /// Like [`verify`], among these peers only, for a manager that also knows clients.
-/// `notify_progress` is called with the reason for waiting whenever that changes.
+/// `notify_progress` is called with the reason for waiting, and with differences that do not matter,
+/// whenever they change.
 ///
 /// # Errors
 ///
@@ -95,7 +105,7 @@ pub async fn verify_among(
     peers: Vec<Connection>,
     config: &Arc<SystemConfig>,
     options: VerifyOptions,
-    notify_progress: impl Fn(VerifyError) + Send + Sync + 'static,
+    notify_progress: impl Fn(VerifyProgress) + Send + Sync + 'static,
 ) -> Result<Tally, VerifyError> {
     let mut driver = Driver::new(peers, config, options, Box::new(notify_progress));
     let status = driver.run_until(|verify| verify.status() != VerifyStatus::Waiting).await;
@@ -121,9 +131,9 @@ struct Driver {
     peers: Vec<Connection>,
     digest: Arc<str>,
     requests: JoinSet<(usize, ConfigResult)>,
-    notify_progress: Box<dyn Fn(VerifyError) + Send + Sync>,
+    notify_progress: Box<dyn Fn(VerifyProgress) + Send + Sync>,
     /// Last value passed to `notify_progress`.
-    last_progress: Option<VerifyError>,
+    last_progress: Option<VerifyProgress>,
 }
 
 type ConfigResult = Result<Option<SystemConfig>, Arc<str>>;
@@ -133,7 +143,7 @@ impl Driver {
         peers: Vec<Connection>,
         config: &Arc<SystemConfig>,
         options: VerifyOptions,
-        notify_progress: Box<dyn Fn(VerifyError) + Send + Sync>,
+        notify_progress: Box<dyn Fn(VerifyProgress) + Send + Sync>,
     ) -> Self {
         let VerifyOptions { env, limit } = options;
         let now = env.now();
@@ -157,14 +167,20 @@ impl Driver {
 
     /// Once enough peers agree, there is no reason to wait.
     fn notify_progress(&mut self) {
-        if self.verify.status() != VerifyStatus::Waiting {
-            return;
+        let is_waiting = self.verify.status() == VerifyStatus::Waiting;
+        let progress = VerifyProgress {
+            waiting: is_waiting.then(|| self.error()),
+            variations: self.variations(),
+        };
+        if self.last_progress.as_ref() != Some(&progress) {
+            (self.notify_progress)(progress.clone());
+            self.last_progress = Some(progress);
         }
-        let waiting = self.error();
-        if self.last_progress.as_ref() != Some(&waiting) {
-            (self.notify_progress)(waiting.clone());
-            self.last_progress = Some(waiting);
-        }
+    }
+
+    fn variations(&self) -> Vec<String> {
+        let variations = self.verify.variations().into_iter().take(NAMED_MAX);
+        variations.map(|(peer, found)| format!("{}: {found}", self.name(peer))).collect()
     }
 
     async fn run_until(&mut self, is_done: impl Fn(&Verify) -> bool) -> VerifyStatus {
@@ -222,6 +238,10 @@ impl Driver {
             Report::Differ { peers, difference } => tracing::warn!(
                 target: "iam", peers = self.names(peers), %difference,
                 "peers run with another configuration"
+            ),
+            Report::Varies { peers, difference } => tracing::info!(
+                target: "iam", peers = self.names(peers), %difference,
+                "peers run with another build or environment, which may differ"
             ),
             Report::LocalIsOutlier { peers, responded, difference } => tracing::error!(
                 target: "iam", peers = self.names(peers), responded, %difference,

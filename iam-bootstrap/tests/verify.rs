@@ -86,8 +86,8 @@ impl Cluster {
                 .expect("valid configuration");
             let config = SystemConfig::collect(&HashKey::from_shared_secret(SECRET))
                 .endpoints(&urls)
-                .arguments(["serve", "--drives=4"])
-                .environment("NODE_", [("NODE_REGION", *region)])
+                .secret_options(["--region"])
+                .arguments(["serve", "--drives=4", "--region", region])
                 .program("1.4.0", "e3b0c442")
                 .finish();
             let config = Arc::new(config);
@@ -139,8 +139,8 @@ async fn b60_outlier_of_four_servers_reports_itself_and_the_others_start() {
     let (log, guard) = Log::capture();
     let error = cluster.verify(3, Duration::from_secs(2)).await.expect_err("no peer agrees");
     assert!(error.tally.is_outlier && error.tally.differ == 3, "{error}");
-    insta::assert_snapshot!(cluster.named(&log.text()).trim(), @r#"ERROR iam: this server is the outlier: most peers agree with each other, and not with it peers="http://a, http://b, http://c" responded=3 difference=variable NODE_REGION is 8fdad10d9b49d3802b2b64a2 here and b67f0dbadc17530460634fc3 there"#);
-    insta::assert_snapshot!(cluster.named(&error.to_string()), @r#"of 2 peers that must run with the same configuration, 0 do; 3 run with another, 0 did not respond; this server is the outlier: http://a differs: variable NODE_REGION is 8fdad10d9b49d3802b2b64a2 here and b67f0dbadc17530460634fc3 there; http://b differs: variable NODE_REGION is 8fdad10d9b49d3802b2b64a2 here and b67f0dbadc17530460634fc3 there; http://c differs: variable NODE_REGION is 8fdad10d9b49d3802b2b64a2 here and b67f0dbadc17530460634fc3 there"#);
+    insta::assert_snapshot!(cluster.named(&log.text()).trim(), @r#"ERROR iam: this server is the outlier: most peers agree with each other, and not with it peers="http://a, http://b, http://c" responded=3 difference=argument --region is f250570dc5fb60145f77f3aa here and 10bb8b6290b0e3c39174bf95 there"#);
+    insta::assert_snapshot!(cluster.named(&error.to_string()), @r#"of 2 peers that must run with the same configuration, 0 do; 3 run with another, 0 did not respond; this server is the outlier: http://a differs: argument --region is f250570dc5fb60145f77f3aa here and 10bb8b6290b0e3c39174bf95 there; http://b differs: argument --region is f250570dc5fb60145f77f3aa here and 10bb8b6290b0e3c39174bf95 there; http://c differs: argument --region is f250570dc5fb60145f77f3aa here and 10bb8b6290b0e3c39174bf95 there"#);
     drop(guard);
 
     let (log, _guard) = Log::capture();
@@ -152,9 +152,9 @@ async fn b60_outlier_of_four_servers_reports_itself_and_the_others_start() {
     eventually("each other server reports the outlier", || reports() == 3).await;
     let text = cluster.named(&log.text());
     let line = text.lines().find(|line| line.contains("another")).expect("outlier is logged");
-    insta::assert_snapshot!(line.trim(), @r#"WARN iam: peers run with another configuration peers="http://d" difference=variable NODE_REGION is b67f0dbadc17530460634fc3 here and 8fdad10d9b49d3802b2b64a2 there"#);
+    insta::assert_snapshot!(line.trim(), @r#"WARN iam: peers run with another configuration peers="http://d" difference=argument --region is 10bb8b6290b0e3c39174bf95 here and f250570dc5fb60145f77f3aa there"#);
     for secret in ["east", "west"] {
-        assert!(!text.contains(secret), "values of the environment are not logged: {text}");
+        assert!(!text.contains(secret), "values of secret options are not logged: {text}");
     }
 }
 

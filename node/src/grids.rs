@@ -72,7 +72,8 @@ impl Grids {
         Ok(Self { env, main, locks, dsync })
     }
 
-    /// Starts to connect, and to recover which locks are held.
+    /// Starts to connect, to compare the lists of lockers, and to recover which locks are held. Locks
+    /// open later, when the startup has verified the cluster.
     pub(crate) fn start(&self) -> Result<(), GridsError> {
         self.locks.start()?;
         self.dsync.start();

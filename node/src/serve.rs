@@ -59,13 +59,15 @@ async fn serve(config: &ServeConfig) -> Result<(), ServeError> {
     let metrics = build_metrics(&grids, peers, metrics)?;
     let startup = build_startup(&grids, config).await?;
     let listener = listen::bind(config.listen)?;
-    grids.start()?;
-    metrics.metrics.start();
-    tracing::info!(
-        %name, listen = %config.listen, peers = peers.len(), clients = clients.len(),
-        lockers = lockers.len(), "serving"
-    );
-    startup.start();
+    startup.start(|| {
+        grids.start()?;
+        metrics.metrics.start();
+        tracing::info!(
+            %name, listen = %config.listen, peers = peers.len(), clients = clients.len(),
+            lockers = lockers.len(), "serving"
+        );
+        Ok::<(), GridsError>(())
+    })?;
     let routes = Routes::new(grids.clone(), startup.clone()).with_metrics(metrics);
     let accepting = tokio::spawn(http::accept(listener, routes));
     let signal = signals::wait_for_stop_signal().await.map_err(ServeError::Signals)?;

@@ -37,7 +37,7 @@ async fn start(
     listener: TcpListener,
     url: &str,
     urls: &[String],
-    lockers: usize,
+    lockers: &[usize],
     limits: &Limits,
 ) -> Server {
     let manager = Manager::builder(url)
@@ -47,7 +47,7 @@ async fn start(
         .build()
         .expect("a valid configuration");
     let dsync = Dsync::builder(&manager)
-        .lockers(&urls[..lockers])
+        .lockers(lockers.iter().map(|locker| urls[*locker].clone()))
         .limits(limits.clone())
         .build()
         .expect("valid lockers");
@@ -69,20 +69,43 @@ impl Cluster {
         lockers: usize,
         limits: &Limits,
     ) -> Self {
+        let list: Vec<_> = (0..lockers).collect();
+        let cluster = Self::start_with_lists(&vec![&list[..]; servers], limits).await;
+        cluster.wait_open().await;
+        cluster
+    }
+
+    /// Starts a server for each list of lockers, and does not wait until they agree.
+    pub(crate) async fn start_with_lists(lists: &[&[usize]], limits: &Limits) -> Self {
         let mut listeners = Vec::new();
-        for _ in 0..servers {
+        for _ in lists {
             listeners.push(TcpListener::bind("127.0.0.1:0").await.expect("a port"));
         }
         let url =
             |listener: &TcpListener| format!("http://{}", listener.local_addr().expect("bound"));
         let urls: Vec<_> = listeners.iter().map(url).collect();
         let mut servers = Vec::new();
-        for (listener, url) in listeners.into_iter().zip(&urls) {
-            servers.push(start(listener, url, &urls, lockers, limits).await);
+        for ((listener, url), list) in listeners.into_iter().zip(&urls).zip(lists) {
+            servers.push(start(listener, url, &urls, list, limits).await);
         }
-        let cluster = Self { servers, urls };
-        cluster.wait_open().await;
-        cluster
+        Self { servers, urls }
+    }
+
+    /// Ends a server as a crash would, and starts it again with this list of lockers.
+    #[allow(dead_code, reason = "not every test restarts servers")]
+    pub(crate) async fn restart(&mut self, server: usize, list: &[usize], limits: &Limits) {
+        let url = self.urls[server].clone();
+        let address = url.strip_prefix("http://").expect("a URL");
+        let stopped = self.servers.remove(server);
+        stopped.kill().await;
+        let listener = loop {
+            match TcpListener::bind(address).await {
+                Ok(listener) => break listener,
+                Err(_) => tokio::time::sleep(Duration::from_millis(2)).await,
+            }
+        };
+        let started = start(listener, &url, &self.urls, list, limits).await;
+        self.servers.insert(server, started);
     }
 
     pub(crate) async fn wait_open(&self) {

@@ -1,11 +1,13 @@
 //! The handle on this server's deployment, and its attempts to decide the id.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use grid::env::Env;
-use grid::{CallError, CallOptions, Connection, TypedCallError};
+use grid::{CallError, CallOptions, Connection, Name, TypedCallError};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Sleep;
 
@@ -66,6 +68,16 @@ impl Deployment {
     /// Returns the servers known to belong to other deployments, in the order of their names.
     pub fn conflicts(&self) -> Vec<Conflict> {
         self.inner.conflicts.all()
+    }
+
+    /// Subscribes to the conflicts.
+    pub(crate) fn conflict_changes(&self) -> watch::Receiver<BTreeMap<Name, Conflict>> {
+        self.inner.conflicts.changes()
+    }
+
+    /// Returns the number of servers among which a majority decides.
+    pub(crate) fn servers(&self) -> usize {
+        self.inner.servers.len()
     }
 
     /// Checks whether data may be exchanged with a peer.

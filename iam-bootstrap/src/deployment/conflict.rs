@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use grid::Name;
-use grid::sync::Mutex;
+use tokio::sync::watch;
 
 use super::id::DeploymentId;
 
@@ -23,14 +23,17 @@ pub struct Conflict {
 
 /// Latest conflict with each server.
 #[derive(Debug, Default)]
-pub(crate) struct Conflicts(Mutex<BTreeMap<Name, Conflict>>);
+pub(crate) struct Conflicts(watch::Sender<BTreeMap<Name, Conflict>>);
 
 impl Conflicts {
     /// Records that a server belongs to another deployment. Logs it once, until the server reports
     /// another id.
     pub(crate) fn record_conflict(&self, conflict: &Conflict) {
-        let earlier = self.0.lock().insert(conflict.peer.clone(), conflict.clone());
-        if earlier.as_ref() != Some(conflict) {
+        let is_new = self.0.send_if_modified(|conflicts| {
+            let earlier = conflicts.insert(conflict.peer.clone(), conflict.clone());
+            earlier.as_ref() != Some(conflict)
+        });
+        if is_new {
             tracing::error!(
                 target: "bootstrap", peer = %conflict.peer, error = %conflict,
                 "deployment conflict"
@@ -40,7 +43,11 @@ impl Conflicts {
 
     /// Records that a server belongs to this deployment.
     pub(crate) fn resolve(&self, peer: &Name) {
-        let earlier = self.0.lock().remove(peer);
+        let mut earlier = None;
+        self.0.send_if_modified(|conflicts| {
+            earlier = conflicts.remove(peer);
+            earlier.is_some()
+        });
         if let Some(Conflict { ours, .. }) = earlier {
             tracing::info!(
                 target: "bootstrap", %peer, deployment = %ours,
@@ -51,12 +58,17 @@ impl Conflicts {
 
     /// Returns the conflict with a server.
     pub(crate) fn of(&self, peer: &str) -> Option<Conflict> {
-        let conflicts = self.0.lock();
+        let conflicts = self.0.borrow();
         conflicts.values().find(|conflict| conflict.peer.as_str() == peer).cloned()
     }
 
     /// Returns all conflicts, in the order of the servers' names.
     pub(crate) fn all(&self) -> Vec<Conflict> {
-        self.0.lock().values().cloned().collect()
+        self.0.borrow().values().cloned().collect()
+    }
+
+    /// Subscribes to changes.
+    pub(crate) fn changes(&self) -> watch::Receiver<BTreeMap<Name, Conflict>> {
+        self.0.subscribe()
     }
 }

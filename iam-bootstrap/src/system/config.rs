@@ -40,6 +40,13 @@ impl SystemConfig {
         }
     }
 
+    /// Returns a digest that is equal exactly if the parts are equal that all servers
+    /// [must](super::ConfigPart::is_required) have in common.
+    pub fn required_digest(&self) -> String {
+        let Self { endpoints, arguments, .. } = self.clone();
+        Self { endpoints, arguments, ..Self::default() }.digest()
+    }
+
     /// Returns a digest that is equal exactly for equal configurations.
     pub fn digest(&self) -> String {
         let mut hash = Sha256::new();
@@ -112,7 +119,7 @@ impl ConfigCollector<'_> {
         self
     }
 
-    /// Adds the command line, without the program. A secret or exempt option has its value as
+    /// Adds the command line, without the program: settings that must be the same on all servers. A secret or exempt option has its value as
     /// `--name=value` or as the next argument.
     #[must_use]
     pub fn arguments<I: IntoIterator<Item: Into<String>>>(mut self, arguments: I) -> Self {

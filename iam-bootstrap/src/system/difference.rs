@@ -19,6 +19,17 @@ pub enum ConfigPart {
     Program,
 }
 
+impl ConfigPart {
+    /// Returns whether servers with different items of this section cannot work together. Others may
+    /// differ while a cluster is upgraded, one server at a time.
+    pub fn is_required(self) -> bool {
+        match self {
+            Self::Endpoints | Self::Arguments => true,
+            Self::Environment | Self::Program => false,
+        }
+    }
+}
+
 impl fmt::Display for ConfigPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -61,6 +72,11 @@ impl ConfigDifference {
     /// Returns whether the configurations are equal.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
+    }
+
+    /// Returns whether servers with this difference can work together.
+    pub fn is_compatible(&self) -> bool {
+        self.items.iter().all(|(part, _)| !part.is_required())
     }
 }
 
@@ -211,6 +227,24 @@ mod tests {
         variable NODE_TIER is only there
         program version is 1.4.0 here and 1.3.9 there
         ");
+    }
+
+    #[test]
+    fn b60_builds_and_environments_are_compatible_and_endpoints_and_settings_are_not() {
+        let ours = config(&["a", "b"], &["--lease=1s"], &[("NODE_ZONE", "1")]);
+        let environment = config(&["a", "b"], &["--lease=1s"], &[("NODE_ZONE", "2")]);
+        let program = SystemConfig { checksum: "other".to_owned(), ..ours.clone() };
+        for theirs in [&environment, &program] {
+            let found = difference(&ours, theirs);
+            assert!(!found.is_empty() && found.is_compatible(), "{found}");
+            assert_eq!(ours.required_digest(), theirs.required_digest());
+        }
+        let endpoints = config(&["a", "c"], &["--lease=1s"], &[("NODE_ZONE", "1")]);
+        let setting = config(&["a", "b"], &["--lease=2s"], &[("NODE_ZONE", "1")]);
+        for theirs in [&endpoints, &setting] {
+            assert!(!difference(&ours, theirs).is_compatible());
+            assert_ne!(ours.required_digest(), theirs.required_digest());
+        }
     }
 
     #[test]

@@ -10,7 +10,8 @@
 //!     └─────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! A server is verified when at least half of its peers agree with it: of n peers, n/2 rounded up.
+//! A peer agrees if the two configurations can work together; differences of their other parts are
+//! reported. A server is verified when at least half of its peers agree with it: of n peers, n/2 rounded up.
 //! Together with itself that is more than half of all servers, so two groups with different
 //! configurations never both start. A server alone is verified at once.
 //!
@@ -51,6 +52,13 @@ pub enum Report {
     /// Peers that all run with the same different configuration.
     Differ {
         /// The peers. Each is reported once, and again when its configuration changes.
+        peers: Vec<usize>,
+        /// Difference of their configuration from this server's.
+        difference: ConfigDifference,
+    },
+    /// Peers that agree, and all have the same difference in parts that may differ.
+    Varies {
+        /// The peers. Each is reported once.
         peers: Vec<usize>,
         /// Difference of their configuration from this server's.
         difference: ConfigDifference,
@@ -106,6 +114,21 @@ pub struct Tally {
     pub is_outlier: bool,
 }
 
+/// Peers with one configuration, to be reported together.
+struct Group {
+    kind: GroupKind,
+    difference: ConfigDifference,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum GroupKind {
+    /// They agree.
+    Varies,
+    Differs,
+    /// They differ, as most peers do.
+    Majority,
+}
+
 /// State machine of one server's verification.
 #[derive(Debug)]
 pub struct Verify {
@@ -142,7 +165,26 @@ struct PeerState {
 enum Agreement {
     Unknown,
     Agrees,
-    Differs { digest: String, difference: ConfigDifference },
+    /// It agrees, and differs in parts that may differ.
+    Varies {
+        digest: String,
+        difference: ConfigDifference,
+    },
+    Differs {
+        digest: String,
+        /// Digest of the parts that must be the same.
+        required_digest: String,
+        difference: ConfigDifference,
+    },
+}
+
+impl Agreement {
+    fn agrees(&self) -> bool {
+        match self {
+            Self::Agrees | Self::Varies { .. } => true,
+            Self::Unknown | Self::Differs { .. } => false,
+        }
+    }
 }
 
 impl PeerState {
@@ -212,7 +254,7 @@ impl Verify {
         };
         Tally {
             needed: self.peers.len().div_ceil(2),
-            agree: count(|agreement| matches!(agreement, Agreement::Agrees)),
+            agree: count(Agreement::agrees),
             differ: count(|agreement| matches!(agreement, Agreement::Differs { .. })),
             unreachable: count(|agreement| matches!(agreement, Agreement::Unknown)),
             is_outlier: self.majority().is_some(),
@@ -222,7 +264,7 @@ impl Verify {
     /// Returns the peers that differ or have not responded, with the reason.
     pub fn issues(&self) -> Vec<(usize, PeerIssue)> {
         let of = |(index, peer): (usize, &PeerState)| match &peer.agreement {
-            Agreement::Agrees => None,
+            Agreement::Agrees | Agreement::Varies { .. } => None,
             Agreement::Differs { difference, .. } => {
                 Some((index, PeerIssue::Differs(difference.clone())))
             }
@@ -230,6 +272,15 @@ impl Verify {
                 let cause = peer.failure.clone().unwrap_or_else(|| "no response yet".into());
                 Some((index, PeerIssue::Unreachable(cause)))
             }
+        };
+        self.peers.iter().enumerate().filter_map(of).collect()
+    }
+
+    /// Returns the peers that agree, and differ in parts that may differ.
+    pub fn variations(&self) -> Vec<(usize, ConfigDifference)> {
+        let of = |(index, peer): (usize, &PeerState)| match &peer.agreement {
+            Agreement::Varies { difference, .. } => Some((index, difference.clone())),
+            Agreement::Agrees | Agreement::Differs { .. } | Agreement::Unknown => None,
         };
         self.peers.iter().enumerate().filter_map(of).collect()
     }
@@ -305,20 +356,33 @@ impl Verify {
     }
 
     fn handle_config(&mut self, peer: usize, config: Option<SystemConfig>, now: Instant) {
-        let found = config.map(|theirs| (difference(&self.ours, &theirs), theirs.digest()));
+        let found = config.map(|theirs| {
+            (difference(&self.ours, &theirs), theirs.digest(), theirs.required_digest())
+        });
         let retry_at = now + jittered(VERIFY_DIFFERING_RETRY, &mut self.rng);
         let Some(peer_state) = self.peers.get_mut(peer) else { return };
-        let Some((difference, digest)) = found.filter(|(found, _)| !found.is_empty()) else {
-            peer_state.agreement = Agreement::Agrees;
-            if peer_state.reported_digest.take().is_some() {
+        let found = found.filter(|(found, ..)| !found.is_empty());
+        let was_reported = peer_state.reported_digest.is_some();
+        let is_unreported =
+            peer_state.reported_digest.as_ref() != found.as_ref().map(|(_, digest, _)| digest);
+        peer_state.agreement = match found {
+            None => Agreement::Agrees,
+            Some((difference, digest, _)) if difference.is_compatible() => {
+                Agreement::Varies { digest, difference }
+            }
+            Some((difference, digest, required_digest)) => {
+                peer_state.request_at = Some(retry_at);
+                Agreement::Differs { digest, required_digest, difference }
+            }
+        };
+        if peer_state.agreement.agrees() {
+            peer_state.reported_digest = None;
+            if was_reported {
                 self.reports.push(Report::NowAgrees { peer });
             }
-            return;
-        };
-        let is_unreported = peer_state.reported_digest.as_ref() != Some(&digest);
-        peer_state.agreement = Agreement::Differs { digest, difference };
-        peer_state.request_at = Some(retry_at);
-        if is_unreported && self.report_at.is_none() {
+        }
+        let is_different = !matches!(peer_state.agreement, Agreement::Agrees);
+        if is_different && is_unreported && self.report_at.is_none() {
             self.report_at = Some(now + REPORT_DELAY);
         }
     }
@@ -372,10 +436,10 @@ impl Verify {
         for peer in &self.peers {
             match &peer.agreement {
                 Agreement::Unknown => {}
-                Agreement::Agrees => responded += 1,
-                Agreement::Differs { digest, .. } => {
+                Agreement::Agrees | Agreement::Varies { .. } => responded += 1,
+                Agreement::Differs { required_digest, .. } => {
                     responded += 1;
-                    *counts.entry(digest).or_default() += 1;
+                    *counts.entry(required_digest).or_default() += 1;
                 }
             }
         }
@@ -388,27 +452,37 @@ impl Verify {
         self.report_at = None;
         let majority = self.majority().map(str::to_owned);
         let becomes_outlier = majority.is_some() && majority != self.outlier_reported_for;
-        let mut groups: BTreeMap<String, (Vec<usize>, ConfigDifference)> = BTreeMap::new();
+        let mut groups: BTreeMap<String, (Vec<usize>, Group)> = BTreeMap::new();
         for (index, peer) in self.peers.iter_mut().enumerate() {
-            let Agreement::Differs { digest, difference } = &peer.agreement else { continue };
-            let is_of_majority = becomes_outlier && majority.as_ref() == Some(digest);
-            if peer.reported_digest.as_ref() == Some(digest) && !is_of_majority {
+            let (digest, difference, kind) = match &peer.agreement {
+                Agreement::Unknown | Agreement::Agrees => continue,
+                Agreement::Varies { digest, difference } => (digest, difference, GroupKind::Varies),
+                Agreement::Differs { digest, required_digest, difference }
+                    if becomes_outlier && majority.as_ref() == Some(required_digest) =>
+                {
+                    (digest, difference, GroupKind::Majority)
+                }
+                Agreement::Differs { digest, difference, .. } => {
+                    (digest, difference, GroupKind::Differs)
+                }
+            };
+            let is_reported = peer.reported_digest.as_ref() == Some(digest);
+            if is_reported && kind != GroupKind::Majority {
                 continue;
             }
             peer.reported_digest = Some(digest.clone());
             let group = groups.entry(digest.clone());
-            group.or_insert_with(|| (Vec::new(), difference.clone())).0.push(index);
+            let new = || (Vec::new(), Group { kind, difference: difference.clone() });
+            group.or_insert_with(new).0.push(index);
         }
-        let tally = self.tally();
-        for (digest, (peers, difference)) in groups {
-            let is_outlier = becomes_outlier && majority.as_ref() == Some(&digest);
-            self.reports.push(match is_outlier {
-                true => Report::LocalIsOutlier {
-                    peers,
-                    responded: tally.agree + tally.differ,
-                    difference,
-                },
-                false => Report::Differ { peers, difference },
+        let Tally { agree, differ, .. } = self.tally();
+        for (peers, Group { kind, difference }) in groups.into_values() {
+            self.reports.push(match kind {
+                GroupKind::Varies => Report::Varies { peers, difference },
+                GroupKind::Differs => Report::Differ { peers, difference },
+                GroupKind::Majority => {
+                    Report::LocalIsOutlier { peers, responded: agree + differ, difference }
+                }
             });
         }
         self.outlier_reported_for = majority;
@@ -451,7 +525,7 @@ impl Verify {
 impl PeerState {
     /// Checks that exactly one thing ends the current state: a response, a time, or nothing.
     fn check_invariants(&self, index: usize) {
-        let agrees = matches!(self.agreement, Agreement::Agrees);
+        let agrees = self.agreement.agrees();
         let (in_flight, request_at) = (self.in_flight, self.request_at);
         let ends = [in_flight, request_at.is_some(), agrees].into_iter().filter(|end| *end);
         assert_eq!(
@@ -466,7 +540,8 @@ impl PeerState {
             "peers[{index}]: attempts {attempts}, failure {failure:?}"
         );
         let reported = &self.reported_digest;
-        assert!(!agrees || reported.is_none(), "peers[{index}] agrees, reported as {reported:?}");
+        let is_equal = matches!(self.agreement, Agreement::Agrees);
+        assert!(!is_equal || reported.is_none(), "peers[{index}] agrees, reported as {reported:?}");
     }
 }
 

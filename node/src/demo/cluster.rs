@@ -302,8 +302,7 @@ impl Server {
         let Some(runtime) = &server.runtime else { return Ok(server) };
         let startup = server.startup.clone();
         let started = runtime.spawn(async move {
-            grids.start()?;
-            startup.start();
+            startup.start(|| grids.start())?;
             let listener = TcpListener::from_std(listener)?;
             tokio::spawn(http::accept(listener, Routes::new(grids, startup)));
             Ok::<(), ClusterError>(())

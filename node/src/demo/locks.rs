@@ -283,7 +283,12 @@ impl LockWorker {
     /// Holds the lock for a while, and releases it.
     async fn hold(&mut self, resources: Vec<usize>, kind: LockKind, guard: Guard) -> LockOutcome {
         let guard = Arc::new(guard);
-        let claim = LockClaim { node: self.node, resources, kind, token: guard.token().unwrap_or_default() };
+        let claim = LockClaim {
+            node: self.node,
+            resources,
+            kind,
+            token: guard.token().unwrap_or_default(),
+        };
         let Some(entered) = self.exclusion.register(claim, Arc::clone(&guard) as Arc<_>) else {
             return LockOutcome::Lost;
         };

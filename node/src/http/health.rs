@@ -4,11 +4,12 @@ use ::http::{HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
 use grid::{ConnectionState, ConnectionStats};
 use http_body_util::Full;
+use iam_bootstrap::BootstrapStatus;
 use serde::Serialize;
 
 use super::text;
 use crate::grids::Grids;
-use crate::startup::{Startup, StartupStatus};
+use crate::startup::Startup;
 
 /// Responds 200: the process is alive.
 pub(super) fn live() -> Response<Full<Bytes>> {
@@ -43,6 +44,9 @@ struct Readiness {
     /// Servers that belong to other deployments.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     conflicts: Vec<String>,
+    /// Peers that run with another build or environment. They gate nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    variations: Vec<String>,
     connected: usize,
     /// Number of peers that must be connected.
     needed: usize,
@@ -53,8 +57,11 @@ struct Readiness {
 /// The same peers on the lock grid.
 #[derive(Debug, Serialize)]
 struct LocksHealth {
-    /// Whether this server grants locks. After its start it does not for a while.
+    /// Whether this server grants and takes locks. After its start it does not for a while.
     open: bool,
+    /// Why it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting: Option<String>,
     connected: usize,
     peers: Vec<PeerHealth>,
 }
@@ -69,7 +76,7 @@ struct PeerHealth {
 impl Readiness {
     fn new(grids: &Grids, startup: &Startup) -> Self {
         let (connected, peers) = peers(&grids.peer_stats());
-        let StartupStatus { phase, mut waiting } = startup.status();
+        let BootstrapStatus { phase, mut waiting, variations } = startup.status();
         let needed = peers_needed(peers.len());
         let name = grids.main.local().to_string();
         let is_ready = startup.is_ready();
@@ -84,6 +91,7 @@ impl Readiness {
             waiting,
             deployment: startup.deployment().map(|id| id.to_string()),
             conflicts: conflicts.iter().map(ToString::to_string).collect(),
+            variations,
             connected,
             needed,
             peers,
@@ -95,7 +103,14 @@ impl Readiness {
 impl LocksHealth {
     fn new(grids: &Grids) -> Self {
         let (connected, peers) = peers(&grids.locks.stats());
-        Self { open: grids.dsync.is_open(), connected, peers }
+        let dsync = &grids.dsync;
+        let recovering = || {
+            let (nodes, within) = dsync.locker()?.unreported_nodes()?;
+            let nodes = nodes.join(", ");
+            Some(format!("recovering: {nodes} must report their locks, at most for {within:?}"))
+        };
+        let waiting = dsync.not_ready().map(|reason| reason.to_string()).or_else(recovering);
+        Self { open: waiting.is_none(), waiting, connected, peers }
     }
 }
 

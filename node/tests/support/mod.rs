@@ -34,7 +34,15 @@ pub(crate) fn eventually<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> 
 
 /// A command for the binary, without the test's own GRIDWIRE variables.
 pub(crate) fn gridwire(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gridwire"));
+    gridwire_at(PROGRAM, arguments)
+}
+
+/// The binary.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_gridwire");
+
+/// A command for a copy of the binary, as [`gridwire`].
+pub(crate) fn gridwire_at(program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
     for (variable, _) in std::env::vars_os() {
         if variable.to_string_lossy().starts_with("GRIDWIRE_") {
             command.env_remove(variable);

@@ -54,7 +54,7 @@ fn is_open(agreement: &Agreement, seconds: u64) -> bool {
 }
 
 #[test]
-fn b65_hashes_differ_by_lockers_servers_and_lease() {
+fn b64_hashes_differ_by_lockers_servers_and_lease() {
     let base = hashes(&["a", "b"], &["a", "b", "c"]);
     assert_eq!(base, hashes(&["a", "b"], &["a", "b", "c"]));
     let fewer = hashes(&["a"], &["a", "b", "c"]);

@@ -62,6 +62,10 @@ fn events() -> Vec<Event> {
         }),
         ("the same", |verify| verify.handle_response(0, Ok(None), at(30))),
         ("west", |verify| verify.handle_response(0, Ok(Some(config("west"))), at(30))),
+        ("another build", |verify| {
+            let build = SystemConfig { version: "2".to_owned(), ..config("east") };
+            verify.handle_response(0, Ok(Some(build)), at(30));
+        }),
         ("north", |verify| verify.handle_response(0, Ok(Some(config("north"))), at(30))),
         ("no response", |verify| verify.handle_response(0, Err("timed out".into()), at(30))),
     ]
@@ -72,6 +76,7 @@ fn show(verify: &mut Verify) -> String {
     let agreement = match &peer.agreement {
         Agreement::Unknown => "unknown".to_owned(),
         Agreement::Agrees => "agrees".to_owned(),
+        Agreement::Varies { .. } => "agrees, another build".to_owned(),
         Agreement::Differs { difference, .. } => {
             let region = ["west", "north"]
                 .into_iter()
@@ -93,6 +98,7 @@ fn show(verify: &mut Verify) -> String {
     while let Some(report) = verify.poll_report() {
         let name = match report {
             Report::Differ { .. } => "differ",
+            Report::Varies { .. } => "varies",
             Report::LocalIsOutlier { .. } => "outlier",
             Report::NowAgrees { .. } => "now agrees",
             Report::Unreachable { .. } => "unreachable",
@@ -110,7 +116,7 @@ fn b60_every_state_of_a_peer_and_event() {
             let mut verify = in_state(state);
             apply(&mut verify);
             let after = show(&mut verify);
-            writeln!(table, "{state:<22} | {event:<12} | {after}").expect("text");
+            writeln!(table, "{state:<22} | {event:<13} | {after}").expect("text");
         }
     }
     insta::assert_snapshot!(table);

