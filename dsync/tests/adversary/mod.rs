@@ -120,11 +120,29 @@ enum Event {
     /// Without a report from a locker of the MinIO type.
     Response(Route, Response, Option<(TokenStamp, QueueReport)>),
     Timeout(Route),
-    Timer { client: usize, incarnation: u64, hold: u64 },
+    Timer {
+        client: usize,
+        incarnation: u64,
+        hold: u64,
+    },
     LockerTimer(usize),
-    QueryLeases { locker: usize, boot: u64, client: usize },
-    Report { locker: usize, boot: u64, client: usize, held_leases: Vec<HeldLease>, highest: Token },
-    Revoked { locker: usize, client: usize, uid: Arc<str> },
+    QueryLeases {
+        locker: usize,
+        boot: u64,
+        client: usize,
+    },
+    Report {
+        locker: usize,
+        boot: u64,
+        client: usize,
+        held_leases: Vec<HeldLease>,
+        highest: Token,
+    },
+    Revoked {
+        locker: usize,
+        client: usize,
+        uid: Arc<str>,
+    },
     Step,
 }
 
@@ -565,7 +583,12 @@ impl World {
         }
     }
 
-    fn reply(&mut self, route: Route, response: Response, report: Option<(TokenStamp, QueueReport)>) {
+    fn reply(
+        &mut self,
+        route: Route,
+        response: Response,
+        report: Option<(TokenStamp, QueueReport)>,
+    ) {
         if !self.is_lost(route.client, route.locker) {
             let is_slow =
                 self.faults.slow_responses && !self.is_healed && self.rng.random_bool(0.5);

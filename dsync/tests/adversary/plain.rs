@@ -36,13 +36,15 @@ impl PlainTable {
         self.sweep(now, lease);
         match request {
             Request::Lock(request) => Response::Lock(self.lock(request, now)),
-            Request::Refresh(refresh) => Response::Refresh(match self.grants.get_mut(&refresh.uid) {
-                Some(grant) => {
-                    grant.refreshed_at = now;
-                    RefreshOutcome::Held { lease: LEASE }
-                }
-                None => RefreshOutcome::NotFound,
-            }),
+            Request::Refresh(refresh) => {
+                Response::Refresh(match self.grants.get_mut(&refresh.uid) {
+                    Some(grant) => {
+                        grant.refreshed_at = now;
+                        RefreshOutcome::Held { lease: LEASE }
+                    }
+                    None => RefreshOutcome::NotFound,
+                })
+            }
             Request::Unlock { uid, .. } | Request::PlainUnlock { uid, .. } => {
                 self.grants.remove(uid);
                 Response::Released
