@@ -81,8 +81,8 @@ impl Guard {
     ///
     /// `None` if the lock has no token, because lockers of the MinIO type, which know no tokens, were
     /// needed for the quorum ([B59](crate::rules#b59)). The lock excludes others all the same, but a
-    /// store cannot tell a late write of this holder from one of a later holder. A holder that needs
-    /// fencing must not write then.
+    /// store cannot distinguish a late write of this holder from one of a later holder. A holder that
+    /// needs fencing must not write then.
     pub fn token(&self) -> Option<Token> {
         self.token
     }

@@ -14,7 +14,8 @@
 //!   tokens is safe from holders that could not know that they lost their lock.
 //! - **Expiry.** The locks of a dead holder are free after at most one lease. A grant that comes
 //!   late, or after the attempt was cancelled, is released.
-//! - **Fairness.** Waiters are served roughly in order. Readers do not starve a writer.
+//! - **Fairness.** A call of `lock` has one ticket. Once it is queued at a write quorum of lockers
+//!   and no older conflicting one is, only attempts of that moment come first.
 //!
 //! # Assumptions
 //!
@@ -35,8 +36,9 @@
 //!
 //! - Availability while fewer lockers than a quorum can be reached, or within a lease of a locker's
 //!   restart while some server cannot report its leases.
-//! - Exact order among waiters; anything for a holder that checks neither `is_held` nor the token.
-//! - Exclusion from MinIO holders, which do not stop when a refresh fails.
+//! - Exact order among waiters that miss their notifications; anything for a holder that checks neither `is_held` nor the token.
+//! - Exclusion from MinIO holders, which do not stop when a refresh fails; tokens of locks whose
+//!   quorum needs MinIO lockers ([`Guard::token`] is `None` then).
 //!
 //! # Example
 //!

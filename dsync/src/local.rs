@@ -1,7 +1,7 @@
 //! The locker of this server: a table behind a mutex, and the waiters to notify.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -41,6 +41,8 @@ struct LockerInner {
     reschedule: Notify,
     overloaded: AtomicUsize,
     started_at: Instant,
+    /// Whether the table compares the lists of requests with its own.
+    has_list: AtomicBool,
 }
 
 struct TableState {
@@ -85,6 +87,7 @@ impl LocalLocker {
             reschedule: Notify::new(),
             overloaded: AtomicUsize::new(0),
             started_at: now,
+            has_list: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -173,6 +176,12 @@ impl LocalLocker {
     /// Sets the list of lockers that requests must be for.
     pub fn set_list(&self, list: ListId) {
         self.inner.state.lock().table.set_list(list);
+        self.inner.has_list.store(list.hash != 0, Ordering::Release);
+    }
+
+    /// Returns whether [`set_list`](Self::set_list) has set a list.
+    pub(crate) fn has_list(&self) -> bool {
+        self.inner.has_list.load(Ordering::Acquire)
     }
 
     /// Sets until when this server is known to belong to the cluster; not at all if that is now or
@@ -197,14 +206,16 @@ impl LocalLocker {
 
     /// Returns what the locker knows of its state.
     pub(crate) fn state(&self) -> LockerStateResponse {
-        let up_for = self.inner.env.now().since(self.inner.started_at);
-        let ListId { epoch, hash } = self.list_id();
+        let now = self.inner.env.now();
+        let up_for = now.since(self.inner.started_at);
+        let mut state = self.inner.state.lock();
+        let ListId { epoch, hash } = state.table.list();
         LockerStateResponse {
             epoch,
             list_hash: hash,
-            is_gate_open: self.unreported_nodes().is_none(),
+            is_gate_open: state.table.grants_locks(now),
             up_for_ms: u64::try_from(up_for.as_millis()).unwrap_or(u64::MAX),
-            highest_token: self.highest_token(),
+            highest_token: state.table.highest_token(),
             is_locker: true,
             ..LockerStateResponse::default()
         }
@@ -302,7 +313,7 @@ impl LocalLocker {
     fn listing(&self) -> LockerListing {
         let listing = self.with_table(|state, now, _| {
             let table = &mut state.table;
-            let is_open = matches!(table.gate(now), Gate::Open);
+            let is_open = table.grants_locks(now);
             let (grants_total, waiters_total) = table.sizes();
             LockerListing {
                 grants: table.grants(now, LISTED_MAX, LISTED_BYTES_MAX),

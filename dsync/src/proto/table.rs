@@ -487,6 +487,12 @@ impl Table {
         self.waiters.contact(ticket, (&request.resources, request.kind), origin, now, time_max)
     }
 
+    /// Returns whether it grants locks now: it has verified the cluster, and its gate is open.
+    pub fn grants_locks(&mut self, now: Instant) -> bool {
+        self.handle_timeout(now);
+        self.can_grant()
+    }
+
     fn can_grant(&self) -> bool {
         self.is_admitted && self.gate.is_open()
     }

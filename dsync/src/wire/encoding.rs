@@ -412,7 +412,9 @@ mod tests {
         ];
         let forced = [ForceTarget::Uid("u".to_owned()), ForceTarget::Resource("a".to_owned())];
         let all = requests.iter().map(LockArgs::of);
-        let all = all.chain(forced.iter().map(|target| LockArgs::force_targets(&[target.clone()])));
+        let all = all.chain(
+            forced.iter().map(|target| LockArgs::force_targets(std::slice::from_ref(target))),
+        );
         for args in all {
             let bytes = rmp_serde::to_vec_named(&args).expect("encodable");
             let key = b"\xa9Resources";

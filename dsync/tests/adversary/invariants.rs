@@ -26,13 +26,16 @@ impl World {
         let status = held.hold.status(now);
         self.observed_held |= matches!(status, Status::Held { .. });
         match status {
-            Status::Held { token, .. } if held.token.is_none() => {
-                let token = token.expect("all lockers know tokens");
-                held.token = Some(token);
+            Status::Held { token, .. } if held.held.is_none() => {
+                held.held = Some(token);
+                self.without_token += u64::from(token.is_none());
+                let is_plain = self.faults.plain_lockers > 0;
+                assert!(token.is_some() || is_plain, "B59: all lockers know tokens");
                 self.granted += 1;
                 self.second_rounds += u64::from(held.hold.stats().second_rounds > 0);
                 let (kind, resources) = (held.kind, held.resources.clone());
-                for name in resources.iter() {
+                for (name, token) in resources.iter().zip(std::iter::repeat(token)) {
+                    let Some(token) = token else { continue };
                     let history = self.history.entry(Arc::clone(name)).or_default();
                     let floor = if kind == LockKind::Write { history.any } else { history.writer };
                     assert!(token > floor, "B54: {kind} {name}: {token} after {floor}");
@@ -46,17 +49,17 @@ impl World {
                 }
             }
             Status::Held { token, .. } => {
-                assert_eq!(held.token, token, "the token of a held lock never changes");
+                assert_eq!(held.held, Some(token), "the token of a held lock never changes");
             }
             Status::Ended(_) => {
-                self.lost += u64::from(held.token.take().is_some());
+                self.lost += u64::from(held.held.take().is_some());
                 if held.hold.is_finished() {
                     let (id, started_at) = (Arc::clone(&held.id), held.started_at);
                     self.clients[client].holds.remove(&number);
                     self.check_released(&id, started_at);
                 }
             }
-            Status::Acquiring => assert_eq!(held.token, None, "a lock is acquired once"),
+            Status::Acquiring => assert_eq!(held.held, None, "a lock is acquired once"),
         }
     }
 
@@ -82,16 +85,16 @@ impl World {
         for (index, client) in self.clients.iter().enumerate() {
             let now = client.clock.now(self.now);
             for held in client.holds.values() {
-                if let Status::Held { token: Some(token), .. } = held.hold.status(now) {
+                if let Status::Held { token, .. } = held.hold.status(now) {
                     for name in held.resources.iter() {
-                        let history = &self.history[name];
-                        let latest_conflicting = match held.kind {
+                        let history = self.history.get(name);
+                        let latest_conflicting = history.map(|history| match held.kind {
                             LockKind::Write => history.any,
                             LockKind::Read => history.writer,
-                        };
+                        });
                         assert!(
-                            token >= latest_conflicting,
-                            "B54: {token} is held, though {latest_conflicting} was granted later"
+                            token.is_none() || token >= latest_conflicting,
+                            "B54: {token:?} is held, though {latest_conflicting:?} was granted later"
                         );
                         holders.entry(name).or_default().push((held.kind, index));
                     }
@@ -109,9 +112,15 @@ impl World {
         for locker in &mut self.lockers {
             locker.table.handle_timeout(locker.clock.now(self.now));
         }
+        let (now, lease) = (self.now, limits().lease);
+        let plain = self.lockers.iter_mut().filter_map(|locker| {
+            let now = locker.clock.now(now);
+            locker.plain.as_mut().map(|plain| plain.len(now, lease))
+        });
+        let plain_grants: usize = plain.sum();
         let sizes = self.lockers.iter().map(|locker| locker.table.sizes());
         let (grants, waiters) = sizes.fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
         let holds = self.clients.iter().map(|client| client.holds.len()).sum();
-        (grants, waiters, holds)
+        (grants + plain_grants, waiters, holds)
     }
 }

@@ -13,16 +13,16 @@ use dsync::proto::resources::Resources;
 use dsync::proto::table::{ForceTarget, HeldLease, Table, WaitOutcome};
 use dsync::proto::token::{Token, TokenClock, TokenStamp};
 use dsync::proto::waiters::QueueReport;
-use grid::time::Instant;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+mod clock;
 mod invariants;
+mod plain;
 
+use clock::Clock;
 use invariants::History;
-
-/// Wall clocks begin here, in microseconds.
-const EPOCH_MICROS: u64 = 1_700_000_000_000_000;
+use plain::PlainTable;
 
 /// No scheduling margin: it would mask errors of the drift allowance.
 pub(crate) fn limits() -> Limits {
@@ -35,6 +35,8 @@ pub(crate) fn limits() -> Limits {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Faults {
     pub(crate) lockers: usize,
+    /// Lockers of the MinIO type among them. They do not crash: a restarted one grants at once.
+    pub(crate) plain_lockers: usize,
     pub(crate) clients: usize,
     pub(crate) resources: usize,
     /// Percentage of lost messages.
@@ -61,44 +63,10 @@ pub(crate) struct Faults {
     pub(crate) wait_mode: WaitMode,
 }
 
-/// A clock with an arbitrary start and its own rate.
-#[derive(Debug, Clone, Copy)]
-struct Clock {
-    offset: u64,
-    ppm: i64,
-    wall_skew_micros: i64,
-}
-
-impl Clock {
-    fn random(rng: &mut SmallRng, drift_ppm: u32) -> Self {
-        let drift = i64::from(drift_ppm);
-        Self {
-            offset: rng.random_range(0..1_000_000_000_000),
-            ppm: rng.random_range(-drift..=drift),
-            wall_skew_micros: rng.random_range(-1_000_000..=1_000_000),
-        }
-    }
-
-    fn now(&self, at: u64) -> Instant {
-        let shown = i128::from(at) + i128::from(at) * i128::from(self.ppm) / 1_000_000;
-        Instant::from_nanos(self.offset + u64::try_from(shown).expect("not negative"))
-    }
-
-    /// Returns the true time at which this clock shows `instant`, approximately, and not before.
-    fn true_time(&self, instant: Instant) -> u64 {
-        let shown = i128::from(instant.as_nanos().saturating_sub(self.offset));
-        u64::try_from(shown * 1_000_000 / (1_000_000 + i128::from(self.ppm))).expect("not negative")
-            + 2_000
-    }
-
-    fn wall(&self, at: u64) -> Token {
-        let shown = (EPOCH_MICROS + self.now(at).since(self.now(0)).as_micros() as u64) as i64;
-        Token::new((shown + self.wall_skew_micros) as u64)
-    }
-}
-
 struct Locker {
     table: Table,
+    /// In place of the table, if it is of the MinIO type.
+    plain: Option<PlainTable>,
     clock: Clock,
     /// Number of restarts.
     boot: u64,
@@ -112,7 +80,7 @@ struct Locker {
 impl Locker {
     fn new(table: Table, clock: Clock, boot: u64, started_at: u64) -> Self {
         let (released, waiting) = (BTreeSet::new(), BTreeMap::new());
-        Self { table, clock, boot, started_at, released, waiting }
+        Self { table, plain: None, clock, boot, started_at, released, waiting }
     }
 }
 
@@ -130,7 +98,8 @@ struct Held {
     hold: Hold,
     kind: LockKind,
     resources: Resources,
-    token: Option<Token>,
+    /// Whether it was held, and with which token.
+    held: Option<Option<Token>>,
     /// True time at which its acquisition began.
     started_at: u64,
     id: Arc<str>,
@@ -148,13 +117,32 @@ struct Route {
 
 enum Event {
     Request(Route, Request),
-    Response(Route, Response, (TokenStamp, QueueReport)),
+    /// Without a report from a locker of the MinIO type.
+    Response(Route, Response, Option<(TokenStamp, QueueReport)>),
     Timeout(Route),
-    Timer { client: usize, incarnation: u64, hold: u64 },
+    Timer {
+        client: usize,
+        incarnation: u64,
+        hold: u64,
+    },
     LockerTimer(usize),
-    QueryLeases { locker: usize, boot: u64, client: usize },
-    Report { locker: usize, boot: u64, client: usize, held_leases: Vec<HeldLease>, highest: Token },
-    Revoked { locker: usize, client: usize, uid: Arc<str> },
+    QueryLeases {
+        locker: usize,
+        boot: u64,
+        client: usize,
+    },
+    Report {
+        locker: usize,
+        boot: u64,
+        client: usize,
+        held_leases: Vec<HeldLease>,
+        highest: Token,
+    },
+    Revoked {
+        locker: usize,
+        client: usize,
+        uid: Arc<str>,
+    },
     Step,
 }
 
@@ -173,6 +161,8 @@ pub(crate) struct World {
     pub(crate) granted: u64,
     pub(crate) lost: u64,
     pub(crate) second_rounds: u64,
+    /// Locks whose quorum needed lockers of the MinIO type.
+    pub(crate) without_token: u64,
 }
 
 impl World {
@@ -180,11 +170,12 @@ impl World {
         let mut rng = SmallRng::seed_from_u64(seed);
         let nodes = || (0..faults.clients).map(|client| Arc::from(client.to_string()));
         let lockers = (0..faults.lockers)
-            .map(|_| {
+            .map(|index| {
                 let clock = Clock::random(&mut rng, faults.drift_ppm);
                 let (now, wall) = (clock.now(0), clock.wall(0));
                 let table = Table::new(&limits(), nodes(), now, wall, rng.random());
-                Locker::new(table, clock, 0, 0)
+                let plain = (index < faults.plain_lockers).then(|| PlainTable::new(now));
+                Locker { plain, ..Locker::new(table, clock, 0, 0) }
             })
             .collect();
         let clients = (0..faults.clients)
@@ -211,8 +202,9 @@ impl World {
             granted: 0,
             lost: 0,
             second_rounds: 0,
+            without_token: 0,
         };
-        for locker in 0..faults.lockers {
+        for locker in faults.plain_lockers..faults.lockers {
             world.query_all(locker);
         }
         world.push(1_000_000, Event::Step);
@@ -267,8 +259,12 @@ impl World {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Request(route, request) => self.serve(route, request),
-            Event::Response(route, response, (stamp, queue)) => {
-                self.deliver(route, Ok(response), (Some(stamp), queue));
+            Event::Response(route, response, report) => {
+                let report = match report {
+                    Some((stamp, queue)) => (Some(stamp), queue),
+                    None => (None, QueueReport::default()),
+                };
+                self.deliver(route, Ok(response), report);
             }
             Event::Timeout(route) => {
                 let nothing = (None, QueueReport::default());
@@ -331,7 +327,7 @@ impl World {
             (0..self.faults.lockers).for_each(|locker| self.crash_locker(locker));
         }
         if roll(self) < self.faults.isolations
-            && self.clients[client].holds.values().any(|held| held.token.is_some())
+            && self.clients[client].holds.values().any(|held| held.held.is_some())
         {
             self.isolate(client);
         }
@@ -343,7 +339,7 @@ impl World {
             // An isolated client holds its locks as long as it can.
             1 if self.clients[client].isolated_until < self.now => {
                 let holds = &self.clients[client].holds;
-                let held = holds.iter().filter(|(_, held)| held.token.is_some());
+                let held = holds.iter().filter(|(_, held)| held.held.is_some());
                 let ids: Vec<_> = held.map(|(id, _)| *id).collect();
                 if !ids.is_empty() {
                     let id = ids[self.rng.random_range(0..ids.len())];
@@ -392,6 +388,9 @@ impl World {
     }
 
     fn crash_locker(&mut self, locker: usize) {
+        if self.lockers[locker].plain.is_some() {
+            return;
+        }
         let nodes = (0..self.faults.clients).map(|client| Arc::from(client.to_string()));
         let seed = self.rng.random();
         let Locker { clock, boot, .. } = self.lockers[locker];
@@ -463,7 +462,7 @@ impl World {
             seed: self.rng.random(),
         };
         let hold = Hold::new(config, self.clients[client].tokens, now);
-        let held = Held { hold, kind, resources, token: None, started_at: self.now, id };
+        let held = Held { hold, kind, resources, held: None, started_at: self.now, id };
         self.clients[client].holds.insert(number, held);
         self.drain(client, number);
     }
@@ -525,6 +524,10 @@ impl World {
     fn serve(&mut self, route: Route, request: Request) {
         let locker = &mut self.lockers[route.locker];
         let (now, wall) = (locker.clock.now(self.now), locker.clock.wall(self.now));
+        if let Some(plain) = &mut locker.plain {
+            let response = plain.handle(&request, now, limits().lease);
+            return self.reply(route, response, None);
+        }
         let ticket = match &request {
             Request::Lock(request) | Request::Wait(request) => request.ticket.clone(),
             Request::Unlock { waiter, .. } => waiter.as_ref().and_then(|own| own.ticket.clone()),
@@ -560,7 +563,7 @@ impl World {
         };
         let report = (locker.table.stamp(wall), locker.table.queue_report(ticket.as_ref()));
         if let Some(response) = response {
-            self.reply(route, response, report);
+            self.reply(route, response, Some(report));
         }
         self.deliver_notifications(route.locker);
     }
@@ -570,7 +573,7 @@ impl World {
             let Locker { table, clock, .. } = &self.lockers[index];
             let report = (table.stamp(clock.wall(self.now)), table.queue_report(Some(&ticket)));
             if let Some(route) = self.lockers[index].waiting.remove(&ticket.id) {
-                self.reply(route, Response::Wait { is_notified: true }, report);
+                self.reply(route, Response::Wait { is_notified: true }, Some(report));
             }
         }
         let locker = &self.lockers[index];
@@ -580,7 +583,12 @@ impl World {
         }
     }
 
-    fn reply(&mut self, route: Route, response: Response, report: (TokenStamp, QueueReport)) {
+    fn reply(
+        &mut self,
+        route: Route,
+        response: Response,
+        report: Option<(TokenStamp, QueueReport)>,
+    ) {
         if !self.is_lost(route.client, route.locker) {
             let is_slow =
                 self.faults.slow_responses && !self.is_healed && self.rng.random_bool(0.5);

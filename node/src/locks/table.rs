@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use dsync::{ForceReport, Listing, LockInfo, LockKind, WaiterInfo};
+use dsync::{ForceReport, Listing, LockInfo, LockKind, TicketState, WaiterInfo};
 
 use crate::output::printable;
 
@@ -70,10 +70,11 @@ impl fmt::Display for WaiterRow<'_> {
         let Self(waiter) = self;
         write!(
             f,
-            "  {:<6}{:>10}  {}\n        by {}",
+            "  {:<6}{:>10}  {}  ({})\n        by {}",
             kind(waiter.kind),
             Age(waiter.age_ms),
             resources(&waiter.resources),
+            ticket_state(waiter.state),
             by(&waiter.owner, &waiter.source),
         )
     }
@@ -100,6 +101,16 @@ fn kind(kind: LockKind) -> &'static str {
     match kind {
         LockKind::Read => "read",
         LockKind::Write => "write",
+    }
+}
+
+/// The most advanced state of a waiter at any locker.
+fn ticket_state(state: TicketState) -> &'static str {
+    match state {
+        TicketState::Waiting => "waiting",
+        TicketState::Notified => "notified",
+        TicketState::Absent => "absent: missed its notification",
+        TicketState::Granted => "granted",
     }
 }
 
@@ -170,6 +181,7 @@ mod tests {
             owner: "http://b:1".to_owned(),
             source: String::new(),
             age_ms: 100_500,
+            state: TicketState::Notified,
         };
         let listing = Listing {
             locks: vec![lock()],
@@ -184,7 +196,7 @@ mod tests {
              \x20 write     12.3 s  2 of 3 needed  a/b, c\\u{1b}[2J  (stale)\n\
              \x20       the id, refreshed 678 ms ago, by http://a:1 for http://g:1: backup\n\
              1 waiter:\n\
-             \x20 read       100 s  a/b\n\
+             \x20 read       100 s  a/b  (notified)\n\
              \x20       by http://b:1\n\
              the list is truncated: lockers list the oldest only\n\
              http://c:1 did not respond: not connected\n\

@@ -215,7 +215,7 @@ fn b58_waiters_are_bounded_and_removing_them_frees_all_state() {
 fn b58_the_memory_of_waiters_is_bounded_with_the_names_that_they_wait_for() {
     use crate::limits::{RESOURCE_NAME_BYTES_MAX, RESOURCES_MAX};
     let mut waiters = Waiters::new(&Limits::default(), Key::new(1));
-    let name = |n: usize| format!("{n:0width$}", width = RESOURCE_NAME_BYTES_MAX);
+    let name = |n: usize| format!("{n:0RESOURCE_NAME_BYTES_MAX$}");
     let longest = Resources::new((0..RESOURCES_MAX).map(name)).expect("valid names");
     let origin = (&"node".into(), &"test".into());
     let mut queued = 0;

@@ -161,7 +161,9 @@ fn b68_a_proposal_without_an_estimate_is_never_accepted() {
         panic!("a lock request");
     };
     assert_eq!(request.proposed_token, Token::default());
-    let report = (Some(STAMP), QueueReport::default());
+    // Its clock is not ahead of the proposal either.
+    let stamp = TokenStamp { highest: Token::default(), wall: Token::new(1) };
+    let report = (Some(stamp), QueueReport::default());
     hold.handle_response((0, rpc), Ok(granted(Token::default())), report, START);
     assert_eq!(hold.status(START), Status::Acquiring, "it has the token of no grant");
     assert_eq!(hold.stats().second_rounds, 1);

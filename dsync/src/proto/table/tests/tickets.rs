@@ -330,3 +330,70 @@ fn b65_a_locker_that_is_not_admitted_grants_extends_queues_and_reinstates_nothin
     table.set_admitted(true, START);
     assert_eq!(notified(&mut table), [10]);
 }
+
+/// Returns the table in which the ticket 10 of a writer is in this state, and the time.
+fn table_with(state: Option<TicketState>) -> (Table, Instant) {
+    let (mut table, mut now) = (open(&Limits::default()), START);
+    let Some(state) = state else { return (table, now) };
+    lock(&mut table, &write("held"), now).expect("it is free");
+    assert_eq!(lock(&mut table, &waiting("1.1", WRITE, 10), now), Err(Refusal::Conflict));
+    if state == TicketState::Waiting {
+        return (table, now);
+    }
+    unlock(&mut table, "held", None, now);
+    if state == TicketState::Granted {
+        assert_eq!(lock(&mut table, &waiting("1.2", WRITE, 10), now), Ok(()));
+    }
+    if state == TicketState::Absent {
+        now = now + RESERVATION;
+        table.handle_timeout(now);
+    }
+    notified(&mut table);
+    (table, now)
+}
+
+fn state_of_10(table: &Table) -> Option<TicketState> {
+    let known = table.waiters.iter().find(|(known, _)| **known == ticket(10));
+    known.map(|(_, waiter)| waiter.state).or(is_queued(table, 10).then_some(TicketState::Granted))
+}
+
+#[test]
+fn b58_each_event_in_each_state_of_a_ticket() {
+    use TicketState::{Absent, Granted, Notified, Waiting};
+    type Event = (&'static str, fn(&mut Table, Instant));
+    const EVENTS: [Event; 7] = [
+        ("lock", |table, now| {
+            let _ = lock(table, &waiting("1.3", WRITE, 10), now);
+        }),
+        ("wait", |table, now| {
+            let _ = table.wait(&waiting("1.2", WRITE, 10), now, WALL);
+        }),
+        ("release, and wait", |table, now| {
+            unlock(table, "1.2", Some(&waiting("1.2", WRITE, 10)), now);
+        }),
+        ("release", |table, now| unlock(table, "1.2", None, now)),
+        ("cancel", |table, now| table.cancel_ticket(&ticket(10), now)),
+        ("end of a reservation", |table, now| table.handle_timeout(now + RESERVATION)),
+        ("no contact", |table, now| table.handle_timeout(now + TICKET_TTL)),
+    ];
+    let (gone, n, w) = (None, Some(Notified), Some(Waiting));
+    let (a, g) = (Some(Absent), Some(Granted));
+    // A row for each state; a column for each event.
+    for (before, after) in [
+        (None, [gone, n, n, gone, gone, gone, gone]),
+        (Some(Waiting), [w, w, w, w, gone, w, gone]),
+        (Some(Notified), [g, n, n, n, gone, a, gone]),
+        (Some(Absent), [g, n, n, a, gone, a, gone]),
+        (Some(Granted), [w, w, n, gone, gone, g, gone]),
+    ] {
+        for ((name, event), after) in EVENTS.iter().zip(after) {
+            let (mut table, now) = table_with(before);
+            assert_eq!(state_of_10(&table), before);
+            event(&mut table, now);
+            table.check_invariants();
+            assert_eq!(state_of_10(&table), after, "{before:?}: {name}");
+            let is_notified = !notified(&mut table).is_empty();
+            assert_eq!(is_notified, after == n && *name != "release", "{before:?}: {name}");
+        }
+    }
+}
