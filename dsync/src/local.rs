@@ -209,6 +209,7 @@ impl LocalLocker {
         let now = self.inner.env.now();
         let up_for = now.since(self.inner.started_at);
         let mut state = self.inner.state.lock();
+        state.check_admission(now);
         let ListId { epoch, hash } = state.table.list();
         LockerStateResponse {
             epoch,

@@ -3,11 +3,23 @@
 
 mod cluster;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cluster::{Cluster, TIMEOUT, eventually};
-use dsync::{DRWMutex, Dsync, Guard, Limits, LockError, LockOptions, NotReadyReason};
-use grid::{Auth, LOCK_GRID_PATH, Manager};
+use dsync::proto::hold::{Request, Response};
+use dsync::proto::quorum::{ListId, LockKind};
+use dsync::proto::resources::Resources;
+use dsync::proto::table::{LockRequest, Refusal};
+use dsync::proto::token::Token;
+use dsync::{
+    DRWMutex, Dsync, Guard, Limits, LocalLocker, LockError, LockOptions, Locker, NotReadyReason,
+};
+use grid::time::{Clock, Instant, Timestamp};
+use grid::{Auth, Env, LOCK_GRID_PATH, Manager};
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
 
 fn short() -> Limits {
     Limits::with_lease(Duration::from_secs(2))
@@ -127,4 +139,53 @@ async fn b65_rolling_change_of_the_list_stops_locks_instead_of_doubling_them() {
     }
     cluster.wait_open().await;
     assert!(later.is_held(), "it is held by the second list throughout");
+}
+
+/// A clock that the test sets, in milliseconds.
+#[derive(Clone, Default)]
+struct SetClock(Arc<AtomicU64>);
+
+impl Clock for SetClock {
+    fn now(&self) -> Instant {
+        Instant::default() + Duration::from_millis(self.0.load(Ordering::Relaxed))
+    }
+
+    fn wall(&self) -> Timestamp {
+        Timestamp::default()
+    }
+}
+
+#[tokio::test]
+async fn b65_locker_that_was_suspended_beyond_its_admission_grants_nothing_when_it_resumes() {
+    let clock = SetClock::default();
+    let env = Env::new(clock.clone(), &mut SmallRng::seed_from_u64(1));
+    let locker = LocalLocker::new("n", ["n".into()], &short(), env);
+    let lock = async |uid: &str| {
+        let request = LockRequest {
+            uid: uid.into(),
+            resources: Resources::new(["a"]).expect("valid"),
+            kind: LockKind::Read,
+            owner: "n".into(),
+            source: "test".into(),
+            quorum: 1,
+            proposed_token: Token::default(),
+            ticket: None,
+            supports_leases: true,
+            list: ListId::default(),
+        };
+        let response = locker.call(Request::Lock(request), TIMEOUT).await.expect("it responds");
+        match response.response {
+            Response::Lock(result) => result.map(drop),
+            other => panic!("{other:?}"),
+        }
+    };
+    clock.0.store(10_000, Ordering::Relaxed);
+    locker.set_admitted_until(clock.now() + Duration::from_millis(500));
+    clock.0.store(10_499, Ordering::Relaxed);
+    assert_eq!(lock("1").await, Ok(()));
+    // No timer has run meanwhile.
+    clock.0.store(10_500, Ordering::Relaxed);
+    assert_eq!(lock("2").await, Err(Refusal::NotReady));
+    locker.set_admitted_until(clock.now() + Duration::from_millis(500));
+    assert_eq!(lock("3").await, Ok(()));
 }

@@ -12,13 +12,14 @@
 //! the cluster neither grants nor takes locks. They close again if most servers turn out to belong to
 //! another deployment.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use grid::env::Env;
 use grid::sync::Mutex;
-use grid::{Connection, Manager, RegisterError};
+use grid::{Connection, Manager, Name, RegisterError};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
@@ -248,8 +249,9 @@ impl Bootstrap {
             let agreed = deployment.agree().await;
             let id = agreed.map_err(|error| error.to_string())?;
             tracing::info!(target: "bootstrap", deployment = %id, "deployment agreed");
-            let guarded = guard_locks(Arc::clone(deployment), Arc::clone(locks));
-            tasks.lock().push(tokio::spawn(guarded).abort_handle());
+            let mut guard = ConflictGuard::new(Arc::clone(deployment), Arc::clone(locks));
+            guard.update();
+            tasks.lock().push(tokio::spawn(guard.run()).abort_handle());
         } else {
             locks.open();
         }
@@ -338,27 +340,41 @@ impl Bootstrap {
     }
 }
 
-/// Opens the locks, and closes them for as long as this server's deployment is not that of a majority.
-/// One server of another deployment stops no other.
-async fn guard_locks(deployment: Arc<Deployment>, locks: Arc<dyn ClusterLocks>) {
-    let mut changes = deployment.conflict_changes();
-    let mut is_open = None;
-    loop {
+/// Closes the locks for as long as this server's deployment is not that of a majority. One server of
+/// another deployment stops no other.
+struct ConflictGuard {
+    deployment: Arc<Deployment>,
+    locks: Arc<dyn ClusterLocks>,
+    changes: watch::Receiver<BTreeMap<Name, Conflict>>,
+    is_open: Option<bool>,
+}
+
+impl ConflictGuard {
+    fn new(deployment: Arc<Deployment>, locks: Arc<dyn ClusterLocks>) -> Self {
+        let changes = deployment.conflict_changes();
+        Self { deployment, locks, changes, is_open: None }
+    }
+
+    /// Opens or closes the locks, if that has changed.
+    fn update(&mut self) {
+        let servers = self.deployment.servers();
         let conflict = {
-            let conflicts = changes.borrow_and_update();
-            let same = deployment.servers().saturating_sub(conflicts.len());
-            let is_minority = 2 * same <= deployment.servers();
+            let conflicts = self.changes.borrow_and_update();
+            let is_minority = 2 * servers.saturating_sub(conflicts.len()) <= servers;
             conflicts.values().next().filter(|_| is_minority).map(Conflict::to_string)
         };
-        if is_open != Some(conflict.is_none()) {
-            is_open = Some(conflict.is_none());
-            match conflict {
-                None => locks.open(),
-                Some(conflict) => locks.close(&conflict),
-            }
-        }
-        if changes.changed().await.is_err() {
+        if self.is_open.replace(conflict.is_none()) == Some(conflict.is_none()) {
             return;
+        }
+        match conflict {
+            None => self.locks.open(),
+            Some(conflict) => self.locks.close(&conflict),
+        }
+    }
+
+    async fn run(mut self) {
+        while self.changes.changed().await.is_ok() {
+            self.update();
         }
     }
 }

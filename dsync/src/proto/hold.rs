@@ -15,9 +15,10 @@
 //!
 //! A lost lock is released when its guard is dropped, or expires with its lease. Each attempt has
 //! its own id. Each locker that may have granted a failed attempt gets requests to release it, for
-//! as long as a lease lasts, and no other request until it confirms. So a late grant is released
-//! ([B50](crate::rules#b50)), attempts do not accumulate at a locker that does not respond
-//! ([B55](crate::rules#b55)), and the release of one attempt can never release the next.
+//! as long as a lease lasts, and no other lock request until it confirms. So a late grant is
+//! released ([B50](crate::rules#b50)), attempts do not accumulate at a locker that does not respond
+//! ([B55](crate::rules#b55)), and the release of one attempt can never release the next. All
+//! attempts share one ticket, which keeps their place in the queues ([B58](crate::rules#b58)).
 //!
 //! A *vote* is valid until a time that counts from when its request was sent
 //! ([B52](crate::rules#b52)). The lock is held as long as a quorum of votes is valid.

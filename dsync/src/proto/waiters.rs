@@ -32,6 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use grid::time::Instant;
+use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 
 use super::keyed::{Key, KeyedMap};
@@ -158,6 +159,17 @@ pub(super) enum Position<'a> {
     /// None: a MinIO holder takes no part in the order. Only tickets that are notified, or have
     /// waited for [`BARGING_LIMIT`], block it ([B59](crate::rules#b59)).
     Plain,
+}
+
+/// Waiters of several resources that one search has examined. A waiter of a thousand resources that
+/// are all released would otherwise be examined a thousand times, with all of them each time.
+#[derive(Default)]
+struct Examined(FxHashSet<Ticket>);
+
+impl Examined {
+    fn is_first(&mut self, ticket: &Ticket, waiter: &Waiter) -> bool {
+        waiter.resources.iter().nth(1).is_none() || self.0.insert(ticket.clone())
+    }
 }
 
 /// All tickets of one locker.
@@ -343,8 +355,9 @@ impl Waiters {
         is_free: impl Fn(&str, LockKind) -> bool,
         now: Instant,
     ) {
+        let mut examined = Examined::default();
         for name in resources.iter() {
-            self.notify_queue(name, &is_free, now);
+            self.notify_queue(name, &mut examined, &is_free, now);
         }
         self.check_after_change();
     }
@@ -352,8 +365,9 @@ impl Waiters {
     /// Notifies all waiters that may try now, as [`notify`](Self::notify) does.
     pub(super) fn notify_all(&mut self, is_free: impl Fn(&str, LockKind) -> bool, now: Instant) {
         // Sorted: the order of a hash table would differ from run to run.
+        let mut examined = Examined::default();
         for name in self.queues.keys().cloned().collect::<BTreeSet<_>>() {
-            self.notify_queue(&name, &is_free, now);
+            self.notify_queue(&name, &mut examined, &is_free, now);
         }
         self.check_after_change();
     }
@@ -361,6 +375,7 @@ impl Waiters {
     fn notify_queue(
         &mut self,
         name: &str,
+        examined: &mut Examined,
         is_free: &impl Fn(&str, LockKind) -> bool,
         now: Instant,
     ) {
@@ -371,8 +386,9 @@ impl Waiters {
         let Some(queue) = self.queues.get(name) else { return };
         let room = WAITERS_NOTIFIED_MAX.saturating_sub(queue.notified());
         let ready = queue.candidates().take(WAITERS_SCANNED_MAX).filter(|ticket| {
-            let waiter = self.by_ticket.get(*ticket);
-            waiter.is_some_and(|waiter| self.may_try(ticket, waiter, is_free))
+            self.by_ticket.get(*ticket).is_some_and(|waiter| {
+                examined.is_first(ticket, waiter) && self.may_try(ticket, waiter, is_free)
+            })
         });
         for ticket in ready.take(room).cloned().collect::<Vec<_>>() {
             let Some(waiter) = self.by_ticket.get(&ticket) else { continue };

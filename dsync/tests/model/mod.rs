@@ -238,6 +238,9 @@ impl Model {
         now: Instant,
         wall: Token,
     ) -> RefreshOutcome {
+        if !self.is_admitted {
+            return RefreshOutcome::Closed;
+        }
         let lease = self.limits.lease;
         let is_open = self.closed.is_none();
         let kept = if is_open {
@@ -261,7 +264,6 @@ impl Model {
             return kept;
         }
         match &refresh.claim {
-            _ if !self.is_admitted => RefreshOutcome::Closed,
             Some(claim) if is_open || claim.is_valid => {
                 let has_room = self.grants.len() < self.limits.grants_max;
                 let is_ended = self.ended.contains_key(&refresh.uid);

@@ -199,7 +199,7 @@ fn b65_periods_cover_two_clocks_that_are_wrong_in_opposite_directions() {
     let limits = limits();
     let error = f64::from(CLOCK_RATE_ERROR_PPM) / 1e6;
     let (slow, fast) = (1.0 - error, 1.0 + error);
-    // The process that settles has a fast clock; whoever counted its earlier process a slow one.
+    // The process that settles has a fast clock; the server that counted its earlier one a slow one.
     let settled = limits.settling_period().as_secs_f64() / fast;
     let counted = limits.confirmation_period().as_secs_f64() / slow;
     let held = limits.validity_period(LEASE).as_secs_f64() / slow;

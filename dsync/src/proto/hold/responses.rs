@@ -44,21 +44,30 @@ impl Hold {
         }
         self.observe_family(locker, response, stamp);
         self.observe_ticket_time(stamp, queue);
+        self.dispatch((locker, rpc), response, (stamp, queue), now);
+        // Any response may have shown that its locker does not decide the time of the ticket.
+        self.evaluate_votes(now);
+    }
+
+    /// Handles a response by the request that it belongs to, if that is still outstanding.
+    fn dispatch(
+        &mut self,
+        (locker, rpc): (usize, RpcId),
+        response: Result<Response, Failure>,
+        (stamp, queue): (Option<TokenStamp>, QueueReport),
+        now: Instant,
+    ) {
         if self.handle_release_response((locker, rpc), response, now) {
             return;
         }
         let state = &mut self.lockers[locker];
         if state.wait_rpc == Some(rpc) {
-            return self.handle_wait_response(locker, response, queue, now);
-        }
-        if state.ticket_cancel.take_if(|cancel| cancel.rpc == rpc).is_some() {
-            return;
-        }
-        if let Some(outstanding) = outstanding {
-            state.rpc = None;
+            self.handle_wait_response(locker, response, queue, now);
+        } else if let Some(outstanding) = state.rpc.take_if(|outstanding| outstanding.id == rpc) {
             let wall = stamp.map(|stamp| stamp.wall).unwrap_or_default();
             self.handle_attempt_response((locker, outstanding), response, wall, now);
-            self.evaluate_votes(now);
+        } else {
+            state.ticket_cancel.take_if(|cancel| cancel.rpc == rpc);
         }
     }
 

@@ -168,3 +168,16 @@ fn b68_a_proposal_without_an_estimate_is_never_accepted() {
     assert_eq!(hold.status(START), Status::Acquiring, "it has the token of no grant");
     assert_eq!(hold.stats().second_rounds, 1);
 }
+
+#[test]
+fn b59_a_plain_locker_is_not_waited_for_to_decide_the_time_of_a_ticket() {
+    let mut harness = unknown(3, LockKind::Write);
+    let rpc = harness.rpc(0, is_lock);
+    harness.respond_to(0, rpc, Err(Failure { may_have_run: false }));
+    harness.respond_plain(1, is_lock, CONFLICT);
+    assert!(matches!(harness.hold.phase, Phase::Voting { .. }), "the third may know a ticket");
+    // A late response to a request that is no longer outstanding shows that it is plain.
+    let nothing = (None, QueueReport::default());
+    harness.respond_with(2, RpcId(u64::MAX), Ok(Response::Released), nothing);
+    assert!(matches!(harness.hold.phase, Phase::Waiting { .. }));
+}
