@@ -62,8 +62,9 @@ impl LockOptions {
         self
     }
 
-    /// Tries once: each locker is asked once. If they do not grant the lock, the acquisition fails
-    /// at once with [`LockError::NotAcquired`], and never waits in a queue.
+    /// Tries once: each locker is asked once. The acquisition fails with [`LockError::NotAcquired`] as
+    /// soon as their responses exclude a quorum, at the latest after
+    /// [`ATTEMPT_TIMEOUT`](crate::limits::ATTEMPT_TIMEOUT). It is never queued.
     #[must_use]
     pub fn try_once(mut self) -> Self {
         self.attempt_limit = AttemptLimit::Once;

@@ -1,7 +1,6 @@
 //! Holders: one attempt, order among waiters, releases, refreshes in batches. Over real sockets.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[allow(dead_code, reason = "tests/locks.rs uses the rest")]
 mod cluster;
 
 use std::sync::{Arc, Mutex};

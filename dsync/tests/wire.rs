@@ -1,7 +1,6 @@
 //! Wire format: the bytes that MinIO peers send and expect, and responses to invalid arguments.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[expect(dead_code, reason = "other tests use the rest")]
 mod cluster;
 
 use std::sync::Arc;

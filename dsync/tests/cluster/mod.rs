@@ -1,4 +1,5 @@
 //! A cluster of servers in this process, over loopback sockets.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::time::Duration;
 
