@@ -274,7 +274,7 @@ mod tests {
         let mut harness = harness([ONE, BOTH]);
         harness.feed([(LATE, CALLEE, made(1, &lock(|_| {})))]);
         let (one, other) = (hold(0, CALLER, true), hold(1, CALLEE, false));
-        assert_eq!(harness.on_tick(LATE, &[one.clone()]), Ok(()));
+        assert_eq!(harness.on_tick(LATE, std::slice::from_ref(&one)), Ok(()));
         assert_violates(harness.on_tick(LATE, &[one.clone(), other.clone()]), "under two lists");
         let over = HoldView { is_held: false, ..other };
         assert_eq!(harness.on_tick(LATE, &[one, over]), Ok(()));
