@@ -182,6 +182,7 @@ mod tests {
             source: String::new(),
             age_ms: 100_500,
             state: TicketState::Notified,
+            misses: 0,
         };
         let listing = Listing {
             locks: vec![lock()],
