@@ -93,7 +93,6 @@ impl Cluster {
     }
 
     /// Ends a server as a crash would, and starts it again with this list of lockers.
-    #[allow(dead_code, reason = "not every test restarts servers")]
     pub(crate) async fn restart(&mut self, server: usize, list: &[usize], limits: &Limits) {
         let url = self.urls[server].clone();
         let address = url.strip_prefix("http://").expect("a URL");

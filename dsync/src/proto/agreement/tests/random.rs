@@ -181,9 +181,9 @@ impl World {
         self.servers[server].as_mut().filter(|process| process.id == id)
     }
 
-    fn deliver(&mut self, message: Message) {
+    fn deliver(&mut self, message: &Message) {
         let (step, lease) = (self.step, limits().lease);
-        match message {
+        match *message {
             Message::Query { from, to, sent_at } => {
                 let now = self.clocks[to].now(step);
                 let Some(process) = &self.servers[to] else { return };
@@ -322,7 +322,7 @@ impl World {
                     break;
                 }
                 let message = entry.remove();
-                self.deliver(message);
+                self.deliver(&message);
             }
             (0..self.servers.len()).for_each(|server| self.act(server));
             self.check();
