@@ -1,7 +1,6 @@
 //! Servers lock only once they are opened, and while a majority has the same list of lockers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[allow(dead_code, reason = "other tests use the rest")]
 mod cluster;
 
 use std::sync::Arc;

@@ -1,7 +1,6 @@
 //! Locks between servers, over real sockets.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[allow(dead_code, reason = "tests/agreement.rs restarts servers")]
 mod cluster;
 
 use std::sync::Arc;
