@@ -62,8 +62,7 @@ impl ThreeServers {
             .args(["--secret-file", &self.secret_file])
             .stderr(log);
         also(&mut command);
-        let started = Server::start(&self.addresses[server], command);
-        self.servers[server] = Some(started.expect("a port that was free is still free"));
+        self.servers[server] = Some(Server::start(&self.addresses[server], command));
     }
 
     fn server(&self, server: usize) -> &Server {
@@ -308,7 +307,7 @@ fn start_single(directory: &Directory, arguments: &[&str]) -> Server {
     let log = File::create(directory.path("log")).unwrap();
     let mut command = gridwire(&["serve", "--listen", &address, "--name", &url, "--peers", ""]);
     command.args(["--secret-file", &secret_file]).args(arguments).stderr(log);
-    Server::start(&address, command).expect("a port that was free is still free")
+    Server::start(&address, command)
 }
 
 /// Waits until the server is not ready and waits for something with these words.

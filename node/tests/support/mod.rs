@@ -9,18 +9,18 @@ pub(crate) mod lock;
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use tokio::net::TcpSocket;
 
 /// Longest wait for a condition. A dialing server tries at least every 5 s, and test machines are
 /// slow.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(30);
-
-/// How often a cluster's free ports may turn out to be taken by another process.
-const PORT_ATTEMPTS: usize = 5;
 
 /// Polls until there is a result.
 pub(crate) fn eventually<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
@@ -110,11 +110,23 @@ impl Drop for Directory {
     }
 }
 
-/// Addresses on loopback with ports that were free a moment ago.
+/// Sockets that reserve the ports of this process's tests.
+static RESERVED: Mutex<Vec<TcpSocket>> = Mutex::new(Vec::new());
+
+/// Addresses on loopback whose ports belong to this process until it ends.
+///
+/// A port that was only free a moment ago can be given to another test, whose server then responds
+/// in place of the one that failed to listen. So each stays bound, by a socket that never listens:
+/// the system gives it to no other socket, but a server that names it may listen there.
 pub(crate) fn free_addresses<const N: usize>() -> [String; N] {
-    // All listeners stay open until the last is bound, or a port could be returned twice.
-    let held = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-    held.map(|listener| listener.local_addr().expect("it is bound").to_string())
+    [(); N].map(|()| {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_reuseaddr(true).expect("the option exists");
+        socket.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+        let address = socket.local_addr().expect("it is bound");
+        RESERVED.lock().unwrap_or_else(PoisonError::into_inner).push(socket);
+        address.to_string()
+    })
 }
 
 /// A server process, killed when dropped.
@@ -125,11 +137,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a server. `None` if it ended at once, as it does when its port is taken.
-    pub(crate) fn start(address: &str, mut command: Command) -> Option<Self> {
+    /// Starts a server, and waits until it is live.
+    pub(crate) fn start(address: &str, mut command: Command) -> Self {
         let child = command.spawn().expect("gridwire runs");
         let mut server = Self { address: address.to_owned(), child, command };
-        wait_serving(&mut server.child, address).then_some(server)
+        assert!(wait_serving(&mut server.child, address), "the server at {address} ended");
+        server
     }
 
     pub(crate) fn url(&self) -> String {
@@ -220,15 +233,6 @@ impl<const N: usize> ClusterOf<N> {
 
     /// Starts the servers with additional arguments.
     pub(crate) fn start_with(arguments: &[&str]) -> Self {
-        for _ in 0..PORT_ATTEMPTS {
-            if let Some(cluster) = Self::try_start(arguments) {
-                return cluster;
-            }
-        }
-        panic!("{PORT_ATTEMPTS} times, free ports were taken before they could be used");
-    }
-
-    fn try_start(arguments: &[&str]) -> Option<Self> {
         let directory = Directory::new();
         let secret_file = directory.file("secret", "a secret of all servers\n");
         let clients = free_addresses::<CLIENTS>().map(|address| format!("http://{address}"));
@@ -245,8 +249,8 @@ impl<const N: usize> ClusterOf<N> {
                 .stderr(log.expect("the directory is writable"));
             Server::start(&addresses[index], command)
         };
-        let servers: Vec<_> = (0..N).map_while(start).collect();
-        Some(Self { servers: servers.try_into().ok()?, clients, secret_file, directory })
+        let servers = std::array::from_fn(start);
+        Self { servers, clients, secret_file, directory }
     }
 
     /// Calls the echo handler of one server through `gridwire call`.
