@@ -29,19 +29,16 @@ impl<const N: usize> Servers<N> {
         let url = |address: &String| format!("http://{address}");
         let address = &self.addresses[server];
         let peers = self.addresses.each_ref().map(url).join(",");
-        let started = eventually("the port of the earlier process is free", || {
-            let mut command = gridwire_at(program, &["serve", "--listen", address, "--initialise"]);
-            let log = OpenOptions::new().create(true).append(true).open(self.log_path(server));
-            command
-                .args(["--name", &url(address), "--peers", &peers, "--lock-lease", "2s"])
-                .args(["--data", &self.directory.path(&format!("pool-{server}"))])
-                .args(["--secret-file", &self.secret_file])
-                .args(arguments)
-                .envs(site.map(|site| ("GRIDWIRE_SITE", site)))
-                .stderr(log.expect("the directory is writable"));
-            Server::start(address, command)
-        });
-        self.servers[server] = Some(started);
+        let mut command = gridwire_at(program, &["serve", "--listen", address, "--initialise"]);
+        let log = OpenOptions::new().create(true).append(true).open(self.log_path(server));
+        command
+            .args(["--name", &url(address), "--peers", &peers, "--lock-lease", "2s"])
+            .args(["--data", &self.directory.path(&format!("pool-{server}"))])
+            .args(["--secret-file", &self.secret_file])
+            .args(arguments)
+            .envs(site.map(|site| ("GRIDWIRE_SITE", site)))
+            .stderr(log.expect("the directory is writable"));
+        self.servers[server] = Some(Server::start(address, command));
     }
 
     fn log_path(&self, server: usize) -> String {

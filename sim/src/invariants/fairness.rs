@@ -9,7 +9,7 @@
 //!   that locker refuses the younger request.
 //! - **One ticket for one request.** Of two waiters, the same one comes first in every queue, at
 //!   any time.
-//! - **No idle waiting.** A waiter that is first in every queue, and whose resources nobody holds,
+//! - **No idle waiting.** A waiter that is first in every queue, and whose resources are not held,
 //!   is granted its lock within the longest time between two attempts, one attempt, and the time of
 //!   its messages ([`Bounds::fair_ms`]).
 //!

@@ -203,7 +203,7 @@ fn view_of(grant: GrantInfo) -> GrantView {
 
 fn waiter_of(waiter: WaiterInfo) -> WaiterView {
     let WaiterInfo { source, state, misses, .. } = waiter;
-    // One that was granted is excluded by nobody else's ticket, and excludes others by its grant.
+    // No ticket excludes one that was granted; it excludes others by its grant.
     WaiterView { call: call_of(&source), is_present: state != TicketState::Absent, missed: misses }
 }
 
