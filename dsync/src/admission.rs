@@ -14,7 +14,7 @@ use std::time::Duration;
 use grid::Env;
 use grid::sync::Mutex;
 use grid::time::Instant;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::error::{LockError, NotReadyReason};
 use crate::local::LocalLocker;
@@ -30,7 +30,9 @@ pub(crate) struct Admission {
     process: u64,
     local_locker: Option<LocalLocker>,
     state: Mutex<AdmissionState>,
-    published: watch::Sender<Published>,
+    published: Mutex<Published>,
+    /// Wakes in the order of the waits: a `watch` channel would wake them in random order.
+    changed: Notify,
 }
 
 struct AdmissionState {
@@ -56,7 +58,7 @@ enum Published {
 
 impl fmt::Debug for Admission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Admission").field(&*self.published.borrow()).finish()
+        f.debug_tuple("Admission").field(&*self.published.lock()).finish()
     }
 }
 
@@ -73,7 +75,8 @@ impl Admission {
             env,
             local_locker,
             state: Mutex::new(AdmissionState { agreement, opening: Opening::NotOpened }),
-            published: watch::Sender::new(Published::NotReady(NotReadyReason::NotVerified)),
+            published: Mutex::new(Published::NotReady(NotReadyReason::NotVerified)),
+            changed: Notify::new(),
         }
     }
 
@@ -124,7 +127,8 @@ impl Admission {
 
     /// Handles the shutdown: waiting acquisitions end.
     pub(crate) fn shut_down(&self) {
-        self.published.send_replace(Published::ShuttingDown);
+        *self.published.lock() = Published::ShuttingDown;
+        self.changed.notify_waiters();
     }
 
     /// Applies a change, then publishes whether this server is admitted.
@@ -143,20 +147,20 @@ impl Admission {
 
     fn publish(&self, until: Result<Instant, NotReadyReason>) {
         let next = until.map_or_else(Published::NotReady, |_| Published::Ready);
-        self.published.send_if_modified(|published| {
-            if *published == next || *published == Published::ShuttingDown {
-                return false;
-            }
-            match (&*published, &next) {
-                (_, Published::Ready) => tracing::info!(target: "dsync", "locks are available"),
-                (Published::Ready, Published::NotReady(reason)) => tracing::warn!(
-                    target: "dsync", %reason, "locks are no longer available"
-                ),
-                _ => {}
-            }
-            *published = next;
-            true
-        });
+        let mut published = self.published.lock();
+        if *published == next || *published == Published::ShuttingDown {
+            return;
+        }
+        let earlier = std::mem::replace(&mut *published, next.clone());
+        drop(published);
+        match (earlier, next) {
+            (_, Published::Ready) => tracing::info!(target: "dsync", "locks are available"),
+            (Published::Ready, Published::NotReady(reason)) => tracing::warn!(
+                target: "dsync", %reason, "locks are no longer available"
+            ),
+            _ => {}
+        }
+        self.changed.notify_waiters();
     }
 
     /// Returns why this server is not admitted.
@@ -178,10 +182,11 @@ impl Admission {
     /// It can be dropped at any time.
     pub(crate) async fn wait(&self, limit: AttemptLimit) -> Result<AttemptLimit, LockError> {
         let began = self.env.now();
-        let mut published = self.published.subscribe();
         loop {
             let now = self.env.now();
-            if *published.borrow_and_update() == Published::ShuttingDown {
+            // Created first: it is woken by any change from here on.
+            let changed = self.changed.notified();
+            if *self.published.lock() == Published::ShuttingDown {
                 return Err(LockError::ShuttingDown);
             }
             let left = match limit {
@@ -200,17 +205,13 @@ impl Admission {
             if left == Some(Duration::ZERO) {
                 return Err(LockError::NotReady { reason });
             }
-            // The sender is this instance's, which the caller keeps alive.
-            let changed = published.changed();
             match left {
                 // tokio's timers have a resolution of 1 ms.
                 Some(left) => {
                     let left = left.max(Duration::from_millis(1));
                     let _ = tokio::time::timeout(left, changed).await;
                 }
-                None => {
-                    let _ = changed.await;
-                }
+                None => changed.await,
             }
         }
     }

@@ -23,9 +23,9 @@ use crate::coverage::Coverage;
 use crate::event::{Event, EventKind};
 use crate::iam::Convergence;
 use crate::invariants::{self, CheckContext, CheckResult, Invariant, LinkHealth};
-use crate::plan::Plan;
+use crate::plan::{Node, Plan};
 use crate::software;
-use crate::world::{Software, World};
+use crate::world::{NodeView, Software, World};
 
 mod probe;
 
@@ -140,8 +140,9 @@ struct Runner<'a> {
     coverage: Coverage,
     events: Vec<Event>,
     steps: u64,
-    /// Each connection as it was when it was idle, since the last check for recovery began.
-    idle: BTreeMap<(String, String), ConnectionStats>,
+    /// The connections and tasks of each node as they were when it was idle, since the last check
+    /// for recovery began.
+    idle: BTreeMap<Node, (Vec<ConnectionStats>, usize)>,
 }
 
 impl<'a> Runner<'a> {
@@ -264,26 +265,24 @@ impl<'a> Runner<'a> {
     }
 
     /// Returns whether all nodes are idle. Servers with locks query each other all the time, so that
-    /// with many of them some connection is always in use: there, each was idle at some time.
+    /// with many of them one is always in use: there, each was idle at some time.
     fn is_idle(&mut self) -> bool {
         if self.plan.cluster.locks.is_none() {
             return self.world.is_idle();
         }
         let views = self.world.views();
-        let connections = || views.iter().flat_map(|view| &view.connections);
-        for stats in connections().filter(|stats| stats.is_quiescent()) {
-            self.idle.insert(ends(stats), stats.clone());
+        for view in views.iter().filter(|view| is_quiescent(view)) {
+            self.idle.insert(view.node, (view.connections.clone(), view.tasks));
         }
         self.world.recorder().outstanding() == (0, 0)
-            && views.iter().all(|view| view.unauthenticated == 0)
-            && connections().all(|stats| self.idle.contains_key(&ends(stats)))
+            && views.iter().all(|view| self.idle.contains_key(&view.node))
     }
 
     fn first_busy_connection(&self) -> String {
         let views = self.world.views();
-        let mut connections = views.iter().flat_map(|view| &view.connections);
-        let busy = connections
-            .find(|stats| !stats.is_quiescent() && !self.idle.contains_key(&ends(stats)));
+        let busy_nodes = views.iter().filter(|view| !self.idle.contains_key(&view.node));
+        let mut connections = busy_nodes.flat_map(|view| &view.connections);
+        let busy = connections.find(|stats| !stats.is_quiescent());
         busy.map_or_else(|| "all connections are idle".to_owned(), |stats| format!("{stats:?}"))
     }
 
@@ -343,9 +342,9 @@ impl<'a> Runner<'a> {
 
     fn at_quiescence(&mut self) -> Result<(), Violation> {
         let mut views = self.world.views();
-        for stats in views.iter_mut().flat_map(|view| &mut view.connections) {
-            if let Some(idle) = self.idle.get(&ends(stats)).filter(|_| !stats.is_quiescent()) {
-                *stats = idle.clone();
+        for view in &mut views {
+            if let Some((connections, tasks)) = self.idle.get(&view.node) {
+                (view.connections, view.tasks) = (connections.clone(), *tasks);
             }
         }
         self.check(|invariant, context| invariant.at_quiescence(&views, context))
@@ -376,9 +375,9 @@ impl<'a> Runner<'a> {
     }
 }
 
-/// Returns the names of both ends of a connection.
-fn ends(stats: &ConnectionStats) -> (String, String) {
-    (stats.local.to_string(), stats.remote.to_string())
+/// Returns whether no connection of a node is in use.
+fn is_quiescent(view: &NodeView) -> bool {
+    view.unauthenticated == 0 && view.connections.iter().all(ConnectionStats::is_quiescent)
 }
 
 fn check_all(

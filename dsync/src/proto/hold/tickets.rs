@@ -99,7 +99,10 @@ impl Hold {
             let rpc = self.send(locker, Request::Wait(request.clone()));
             let state = &mut self.lockers[locker];
             state.may_be_queued = true;
-            state.availability = Availability::Blocked;
+            // One that has notified is still free, most likely: this renews its reservation.
+            if state.availability != Availability::Free {
+                state.availability = Availability::Blocked;
+            }
             state.wait_at = Some(now + TICKET_RENEWAL);
             // Cancelled after the new one is sent: the locker keeps the ticket.
             self.out.extend(state.wait_rpc.replace(rpc).map(|rpc| Output::Cancel { rpc }));
@@ -125,7 +128,9 @@ impl Hold {
         let Phase::Waiting { until, is_notified: was_notified } = self.phase else { return };
         if is_notified {
             state.availability = Availability::Free;
-            state.wait_at = Some(now + TICKET_RENEWAL);
+            // Until enough others notify it too, it shows that it lives: a waiter that misses its
+            // reservation blocks nothing, and younger ones would pass it for as long as they come.
+            state.wait_at = Some(now + self.config.limits.reservation / 2);
             self.phase = Phase::Waiting { until, is_notified: true };
             return self.retry_if_notified(now);
         }
