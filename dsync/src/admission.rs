@@ -9,6 +9,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use grid::Env;
@@ -30,6 +31,9 @@ pub(crate) struct Admission {
     process: u64,
     local_locker: Option<LocalLocker>,
     state: Mutex<AdmissionState>,
+    /// Whether this server does not belong to the cluster. Its drivers then send nothing that takes
+    /// or extends a lock, also to other lockers.
+    is_excluded: Arc<AtomicBool>,
     published: Mutex<Published>,
     /// Wakes in the order of the waits: a `watch` channel would wake them in random order.
     changed: Notify,
@@ -75,9 +79,15 @@ impl Admission {
             env,
             local_locker,
             state: Mutex::new(AdmissionState { agreement, opening: Opening::NotOpened }),
+            is_excluded: Arc::new(AtomicBool::new(true)),
             published: Mutex::new(Published::NotReady(NotReadyReason::NotVerified)),
             changed: Notify::new(),
         }
+    }
+
+    /// Returns the flag that is set while this server does not belong to the cluster.
+    pub(crate) fn exclusion(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_excluded)
     }
 
     /// Returns the hashes of this server's lists.
@@ -133,26 +143,38 @@ impl Admission {
 
     /// Applies a change, then publishes whether this server is admitted.
     fn change<R>(&self, change: impl FnOnce(&mut AdmissionState, Instant) -> R) -> R {
-        let now = self.env.now();
-        let mut state = self.state.lock();
-        let result = change(&mut state, now);
-        let until = state.open_until(now);
-        // Under the lock, so that the locker sees the changes in their order.
-        if let Some(locker) = &self.local_locker {
-            locker.set_admitted_until(*until.as_ref().unwrap_or(&Instant::default()));
-        }
+        let (result, until) = {
+            let mut state = self.state.lock();
+            let now = self.env.now();
+            let result = change(&mut state, now);
+            let until = state.open_until(now);
+            // Under the lock, so that the locker and the drivers see the changes in their order.
+            if let Some(locker) = &self.local_locker {
+                locker.set_admitted_until(*until.as_ref().unwrap_or(&Instant::default()));
+            }
+            self.is_excluded.store(is_exclusion(&until), Ordering::Release);
+            (result, until)
+        };
         self.publish(until);
         result
     }
 
     fn publish(&self, until: Result<Instant, NotReadyReason>) {
         let next = until.map_or_else(Published::NotReady, |_| Published::Ready);
-        let mut published = self.published.lock();
-        if *published == next || *published == Published::ShuttingDown {
+        let earlier = {
+            let mut published = self.published.lock();
+            if *published == Published::ShuttingDown {
+                return;
+            }
+            std::mem::replace(&mut *published, next.clone())
+        };
+        // Also if it was ready before: a wait may have seen an end by time that was not published.
+        if earlier != next || next == Published::Ready {
+            self.changed.notify_waiters();
+        }
+        if earlier == next {
             return;
         }
-        let earlier = std::mem::replace(&mut *published, next.clone());
-        drop(published);
         match (earlier, next) {
             (_, Published::Ready) => tracing::info!(target: "dsync", "locks are available"),
             (Published::Ready, Published::NotReady(reason)) => tracing::warn!(
@@ -160,7 +182,6 @@ impl Admission {
             ),
             _ => {}
         }
-        self.changed.notify_waiters();
     }
 
     /// Returns why this server is not admitted.
@@ -234,6 +255,19 @@ impl Admission {
     }
 }
 
+/// Returns whether the reason is that this server does not belong to the cluster. One that merely does
+/// not know enough of the others keeps its locks for as long as lockers extend them.
+fn is_exclusion(until: &Result<Instant, NotReadyReason>) -> bool {
+    match until {
+        Err(
+            NotReadyReason::NotVerified
+            | NotReadyReason::Closed { .. }
+            | NotReadyReason::ServersDiffer { .. },
+        ) => true,
+        Err(NotReadyReason::NoMajority { .. } | NotReadyReason::Settling { .. }) | Ok(_) => false,
+    }
+}
+
 impl AdmissionState {
     /// Returns until when this server is admitted, or why it is not.
     fn open_until(&self, now: Instant) -> Result<Instant, NotReadyReason> {
@@ -244,5 +278,76 @@ impl AdmissionState {
             }
             Opening::Opened => self.agreement.open_until(now),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use super::*;
+    use crate::limits::{LEASE, Limits};
+    use crate::proto::agreement::AgreementConfig;
+
+    /// A clock that is set by hand, as that of a machine which is suspended.
+    struct ManualClock(Arc<AtomicU64>);
+
+    impl grid::time::Clock for ManualClock {
+        fn now(&self) -> Instant {
+            Instant::from_nanos(self.0.load(Ordering::Relaxed))
+        }
+
+        fn wall(&self) -> grid::time::Timestamp {
+            Env::system().wall()
+        }
+    }
+
+    /// The admission of one of two servers, opened, and its clock.
+    fn opened() -> (Arc<Admission>, Arc<AtomicU64>) {
+        let nanos = Arc::new(AtomicU64::new(0));
+        let env = Env::system().with_clock(ManualClock(Arc::clone(&nanos)));
+        let hashes = ListHashes::of(["a", "b"], ["a", "b"], LEASE);
+        let config = AgreementConfig::new(vec!["b".into()], hashes, &Limits::default());
+        let agreement = Agreement::new(config, env.now());
+        let admission = Admission::new(agreement, env, None);
+        admission.open();
+        (Arc::new(admission), nanos)
+    }
+
+    fn report(admission: &Admission) {
+        let hashes = admission.hashes();
+        let report = NodeReport::Hashes { hashes, process: 1, up_for: Duration::ZERO };
+        admission.handle_report("b", report, admission.env.now());
+    }
+
+    #[tokio::test]
+    async fn b65_an_acquisition_that_saw_the_gate_end_by_time_sees_it_open_again() {
+        let (admission, nanos) = opened();
+        report(&admission);
+        assert_eq!(admission.not_ready(), None);
+        // The machine was suspended: the gate has ended, and no timer has run yet.
+        nanos.store(u64::try_from(LEASE.as_nanos()).expect("it fits"), Ordering::Relaxed);
+        let waiting = tokio::spawn({
+            let admission = Arc::clone(&admission);
+            async move { admission.wait(AttemptLimit::Unlimited).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished(), "the gate is closed");
+        report(&admission);
+        let left = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+        assert_eq!(left.expect("it was woken").expect("no panic"), Ok(AttemptLimit::Unlimited));
+    }
+
+    #[test]
+    fn b65_only_a_server_that_does_not_belong_to_the_cluster_stops_its_requests() {
+        let (admission, _) = opened();
+        let is_excluded = admission.exclusion();
+        let is_set = || is_excluded.load(Ordering::Relaxed);
+        assert!(!is_set(), "too few are known, but nothing is wrong with it");
+        admission.close("another deployment");
+        assert!(is_set());
+        admission.open();
+        report(&admission);
+        assert!(!is_set());
     }
 }

@@ -3,6 +3,7 @@
 use std::future::{Future, poll_fn, ready};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub(crate) struct DriverParts {
     pub(crate) locks: Arc<LiveLocks>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) loss_log: Arc<LossLog>,
+    /// Whether this server does not belong to the cluster.
+    pub(crate) is_excluded: Arc<AtomicBool>,
 }
 
 /// Driver of one lock. Dropped before everything is released, it removes the lock.
@@ -99,7 +102,12 @@ impl Driver {
     /// Fires the due timers of the hold, and sends its requests.
     fn step<R>(&mut self, done: impl Fn(&mut Hold, Instant) -> Option<R>) -> Option<R> {
         let now = self.parts.env.now();
+        let is_excluded = self.parts.is_excluded.load(Ordering::Acquire);
         let (result, due) = self.lock.drive(now, &mut self.out, |hold| {
+            if is_excluded && hold.status(now) == Status::Acquiring {
+                // Its ticket must not keep others waiting.
+                hold.release(now);
+            }
             hold.handle_timeout(now);
             (done(hold, now), hold.poll_timeout())
         });
@@ -110,6 +118,8 @@ impl Driver {
                     let limit = request.time_limit(self.parts.locks.limits());
                     let sent_at = (!matches!(request, Request::Wait(_))).then_some(now);
                     let response = match request {
+                        // Other lockers do not know: they would grant, and extend.
+                        Request::Lock(_) | Request::Refresh(_) if is_excluded => excluded(),
                         Request::Refresh(refresh) if self.may_batch(locker, now) => {
                             self.refresh_in_batch(locker, refresh)
                         }
@@ -216,6 +226,12 @@ impl Driver {
         }
         fired
     }
+}
+
+/// Returns the outcome of a request that a server sends only while it belongs to the cluster.
+fn excluded() -> ResponseFuture<StampedResponse> {
+    let message = "this server does not belong to the cluster".to_owned();
+    Box::pin(ready(Err(LockerError { may_have_run: false, message })))
 }
 
 impl Drop for Driver {

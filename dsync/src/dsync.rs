@@ -113,7 +113,7 @@ impl DsyncBuilder {
                 remote.map(|remote| Arc::new(remote) as Arc<dyn Locker>)
             }
         });
-        let peers = Arc::new(Peers::new(lockers.collect(), local_locker, connections));
+        let peers = Arc::new(Peers::new(lockers.collect(), local_locker, connections, &env));
         let owner = local.as_str().into();
         let list = ListId { epoch: 0, hash: hashes.list };
         let config = LocksConfig { owner, lockers: names, list, limits, wait_mode };
@@ -194,6 +194,7 @@ impl Dsync {
             locks: Arc::clone(&locks),
             peers: Arc::clone(&peers),
             loss_log: Arc::new(LossLog::new(env.clone())),
+            is_excluded: admission.exclusion(),
         };
         let tasks = Arc::new(Tasks::new(parts, Arc::clone(&admission)));
         Self { manager, env, locks, peers, admission, tasks, counters: Arc::default() }
@@ -229,7 +230,8 @@ impl Dsync {
     }
 
     /// Excludes this server from the locks: it does not belong to the cluster, as has turned out
-    /// later. Its locker refuses and refreshes nothing. Locks that this server holds run out.
+    /// later. Its locker refuses and refreshes nothing. Locks that this server holds run out, and
+    /// acquisitions in progress fail with [`LockError::NotReady`](crate::LockError::NotReady).
     pub fn close(&self, reason: &str) {
         self.admission.close(reason);
     }

@@ -103,9 +103,10 @@ impl LocalLocker {
     ) -> Result<R, Overloaded> {
         let inner = &self.inner;
         let _permit = inner.acquire_permit()?;
-        let (now, wall) = (inner.env.now(), Token::from_wall(inner.env.wall()));
         let (result, notifications, is_earlier) = {
             let mut state = inner.state.lock();
+            // Read with the table locked: its operations see a clock that does not go back.
+            let (now, wall) = (inner.env.now(), Token::from_wall(inner.env.wall()));
             state.check_admission(now);
             let result = operation(&mut state, now, wall);
             let notifications = state.take_notifications();
@@ -230,16 +231,14 @@ impl LocalLocker {
             state.wait_seq += 1;
             let seq = state.wait_seq;
             // Registered first: the table may notify it as soon as it is enqueued.
-            state.waiters.insert(Arc::clone(&ticket.id), (seq, sender));
+            let replaced = state.waiters.insert(Arc::clone(&ticket.id), (seq, sender));
             match state.table.wait(request, now, wall) {
-                WaitOutcome::Enqueued => Some((seq, receiver)),
-                WaitOutcome::Refused => {
-                    state.waiters.remove(&ticket.id);
-                    None
-                }
+                WaitOutcome::Enqueued => (Some((seq, receiver)), replaced),
+                WaitOutcome::Refused => (None, state.waiters.remove(&ticket.id)),
             }
         });
-        let Ok(Some((seq, receiver))) = enqueued else { return false };
+        // The replaced request ends here, with the table unlocked: that wakes its task.
+        let Ok((Some((seq, receiver)), _)) = enqueued else { return false };
         let _guard = WaitGuard { locker: self.clone(), id: ticket.id, seq };
         matches!(tokio::time::timeout(WAIT_POLL, receiver).await, Ok(Ok(())))
     }
@@ -259,6 +258,11 @@ impl LocalLocker {
         let inner = &self.inner;
         let wall = Token::from_wall(inner.env.wall());
         inner.state.lock().table.stamp(wall)
+    }
+
+    /// Returns a stamp with the time alone, which needs no access to the table.
+    pub(crate) fn wall_stamp(&self) -> TokenStamp {
+        TokenStamp { highest: Token::default(), wall: Token::from_wall(self.inner.env.wall()) }
     }
 
     /// Returns the highest token that this locker knows.
@@ -283,7 +287,7 @@ impl LocalLocker {
             state.table.handle_report(node, held_leases, highest_token, now, wall);
         });
         if reported.is_err() {
-            // The node is queried again, or the gate opens after a lease.
+            // The gate opens after a lease.
             tracing::debug!(target: "dsync", node, "table overloaded, lease report dropped");
         }
     }
@@ -444,7 +448,7 @@ impl Locker for LocalLocker {
                 Ok(Ok(response)) => Ok(response),
                 Ok(Err(Overloaded)) if is_lock => Ok(StampedResponse {
                     response: Response::Lock(Err(Refusal::Full)),
-                    stamp: None,
+                    stamp: Some(locker.wall_stamp()),
                     queue: QueueReport::default(),
                     error: None,
                 }),

@@ -207,7 +207,11 @@ impl DRWMutex {
                 lockers: stats.lockers,
                 reason: lock.last_error().unwrap_or_else(|| "no reason given".into()),
             }),
-            Status::Ended(_) | Status::Acquiring => Err(LockError::ShuttingDown),
+            // Without a shutdown, it was cancelled because this server does not belong to the cluster.
+            Status::Ended(_) | Status::Acquiring => Err(match admission.not_ready() {
+                Some(reason) => LockError::NotReady { reason },
+                None => LockError::ShuttingDown,
+            }),
         }
     }
 }

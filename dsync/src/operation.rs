@@ -30,7 +30,6 @@ use crate::peers::Peers;
 use crate::proto::hold::{Request, Response};
 use crate::proto::quorum::ListId;
 use crate::proto::table::{LockRequest, RefreshRequest, Refusal};
-use crate::proto::token::TokenStamp;
 use crate::proto::waiters::QueueReport;
 use crate::quorum_check::QuorumCheck;
 use crate::wire::{
@@ -154,7 +153,8 @@ impl<O: HolderRequest> Operation for O {
             Ok(stamped) => callee.encode(&stamped),
             Err(Overloaded) if is_lock => LockResponse::of(
                 Response::Lock(Err(Refusal::Full)),
-                TokenStamp::default(),
+                // It shows the caller that this is no locker of the MinIO type.
+                callee.locker.wall_stamp(),
                 QueueReport::default(),
             ),
             Err(Overloaded) => LockResponse::invalid("overloaded".to_owned()),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use grid::Connection;
+use grid::{Connection, Env};
 
 use crate::batcher::RefreshBatcher;
 use crate::local::LocalLocker;
@@ -23,9 +23,12 @@ impl Peers {
         lockers: Vec<Arc<dyn Locker>>,
         local_locker: Option<LocalLocker>,
         connections: Vec<Connection>,
+        env: &Env,
     ) -> Self {
         let by_name = |remote: Connection| (remote.remote().to_string(), remote);
-        let batcher = |locker: &Arc<dyn Locker>| Arc::new(RefreshBatcher::new(Arc::clone(locker)));
+        let batcher = |locker: &Arc<dyn Locker>| {
+            Arc::new(RefreshBatcher::new(Arc::clone(locker), env.clone()))
+        };
         Self {
             batchers: lockers.iter().map(batcher).collect(),
             lockers,

@@ -281,3 +281,25 @@ async fn invalid_locks_are_refused_with_the_reason() {
     let late = cluster.mutex(0, "a").lock(default()).await.expect_err("shut down");
     assert_eq!(late, LockError::ShuttingDown);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b65_a_server_that_is_closed_loses_its_locks_and_gets_none() {
+    let cluster = Cluster::start(3, &Limits::with_lease(Duration::from_secs(4))).await;
+    let held = cluster.mutex(0, "held").lock(default()).await.expect("free");
+    let other = cluster.mutex(1, "other").lock(default()).await.expect("free");
+    let waiting = tokio::spawn({
+        let mutex = cluster.mutex(0, "other");
+        async move { mutex.lock(default()).await }
+    });
+    let servers = &cluster.servers;
+    let waiters = || servers[1].dsync.stats().locker.map_or(0, |locker| locker.waiters);
+    eventually("the second lock is waited for", || waiters() > 0).await;
+    servers[0].dsync.close("it belongs to another deployment");
+    // The other two are open and have its list: they would extend the one, and grant the other.
+    let lost = tokio::time::timeout(TIMEOUT, held.lost()).await.expect("it is lost");
+    assert_eq!(lost, LossReason::Expired);
+    drop(other);
+    let refused = waiting.await.expect("no panic").expect_err("a closed server takes no lock");
+    assert!(matches!(refused, LockError::NotReady { .. }), "{refused}");
+    drop(cluster.mutex(2, "other").lock(default()).await.expect("it is free for others"));
+}

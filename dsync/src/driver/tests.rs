@@ -130,8 +130,9 @@ impl Process {
         let env = Env::system();
         let parts = DriverParts {
             locks: Arc::new(LiveLocks::new(config, env.clone())),
-            peers: Arc::new(Peers::new(lockers.collect(), None, Vec::new())),
+            peers: Arc::new(Peers::new(lockers.collect(), None, Vec::new(), &env)),
             loss_log: Arc::new(LossLog::new(env.clone())),
+            is_excluded: Arc::default(),
             env,
         };
         Self { parts, counts }

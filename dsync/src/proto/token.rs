@@ -63,6 +63,15 @@ impl Token {
         Self(self.0.saturating_add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)))
     }
 
+    /// Returns the highest token that can be correct while a locker's wall clock has this time: one is
+    /// at most a lease and [`TOKEN_LEAD_MICROS`] ahead of the clock of the locker that accepted it,
+    /// and clocks differ by less than another lease.
+    #[must_use]
+    pub(crate) fn ceiling(self, lease: Duration) -> Self {
+        let clock = self.later_by(lease).later_by(lease);
+        Self(clock.0.saturating_add(TOKEN_LEAD_MICROS))
+    }
+
     /// Returns the next token.
     #[must_use]
     pub const fn next(self) -> Self {
@@ -133,12 +142,10 @@ impl Tokens {
     /// Returns the highest token that a peer can make this locker record.
     ///
     /// One bad value from one peer would otherwise be the highest token for good, and be passed on
-    /// to all. A correct token is below it: it is at most a lease and [`TOKEN_LEAD_MICROS`] ahead of
-    /// the clock of the locker that accepted it, and clocks differ by less than another lease. What
-    /// is already known needs no limit: this locker's own clock may have been set back.
+    /// to all. A correct token is below it. What is already known needs no limit: this locker's own
+    /// clock may have been set back.
     fn ceiling(&self, wall: Token) -> Token {
-        let clock = wall.later_by(self.lead).later_by(self.lead);
-        Token(clock.0.saturating_add(TOKEN_LEAD_MICROS)).max(self.highest)
+        wall.ceiling(self.lead).max(self.highest)
     }
 
     /// Records that a peer reports `token` as issued for `resources`, as far as it can be.

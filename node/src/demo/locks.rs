@@ -49,7 +49,7 @@ const FAILURES_KEPT: usize = 3;
 pub(super) enum LockOutcome {
     /// Acquired, held, and released while still held.
     Granted,
-    /// Timed out.
+    /// Timed out, at the lockers or before this server was ready.
     TimedOut,
     /// Acquired and lost; the holder was notified of the loss in time.
     Lost,
@@ -270,7 +270,10 @@ impl LockWorker {
         };
         match timeout(cancel_after, taking).await {
             Err(_) => open.end(LockOutcome::Cancelled),
-            Ok(Err(LockError::TimedOut { .. })) => open.end(LockOutcome::TimedOut),
+            // A restarted server takes no locks before it has verified the others.
+            Ok(Err(LockError::TimedOut { .. } | LockError::NotReady { .. })) => {
+                open.end(LockOutcome::TimedOut);
+            }
             Ok(Err(error)) => open.fail(&error),
             Ok(Ok(guard)) => {
                 open.record_granted();

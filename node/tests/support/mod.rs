@@ -12,10 +12,11 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use grid::sync::Mutex;
 use tokio::net::TcpSocket;
 
 /// Longest wait for a condition. A dialing server tries at least every 5 s, and test machines are
@@ -111,7 +112,7 @@ impl Drop for Directory {
 }
 
 /// Sockets that reserve the ports of this process's tests.
-static RESERVED: Mutex<Vec<TcpSocket>> = Mutex::new(Vec::new());
+static RESERVED: LazyLock<Mutex<Vec<TcpSocket>>> = LazyLock::new(Mutex::default);
 
 /// Addresses on loopback whose ports belong to this process until it ends.
 ///
@@ -124,7 +125,7 @@ pub(crate) fn free_addresses<const N: usize>() -> [String; N] {
         socket.set_reuseaddr(true).expect("the option exists");
         socket.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
         let address = socket.local_addr().expect("it is bound");
-        RESERVED.lock().unwrap_or_else(PoisonError::into_inner).push(socket);
+        RESERVED.lock().push(socket);
         address.to_string()
     })
 }

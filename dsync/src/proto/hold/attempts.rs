@@ -113,13 +113,19 @@ impl Hold {
         let accepted = votes().filter(|state| state.token() == Some(proposed)).count();
         // Above the tokens of the resources is not enough: the lockers that knew a higher one may
         // be unreachable, and one that has restarted may know less. The clocks know how late it is.
-        let wall = votes().filter_map(LockerState::wall).max().unwrap_or_default();
+        // A locker whose clock is far ahead of those of a quorum does not decide: the others would
+        // not record its time, and no lock would be granted.
+        let mut walls: Vec<_> = votes().filter_map(LockerState::wall).collect();
+        walls.sort_unstable_by(|a, b| b.cmp(a));
+        let at_quorum = walls.get(self.quorum - 1).copied().unwrap_or_default();
+        let ceiling = at_quorum.ceiling(self.config.limits.lease);
+        let wall = walls.into_iter().find(|wall| *wall <= ceiling).unwrap_or_default();
         let lags = proposed.later_by(TOKEN_LAG_MAX) < wall;
         if proposed != Token::default() && accepted >= self.quorum && !lags {
             return self.enter_held(proposed, Fencing::Known, now);
         }
-        let highest = votes().filter_map(LockerState::token).max().unwrap_or_default();
-        let token = highest.max(proposed).max(wall).next();
+        let tokens = votes().filter_map(LockerState::token).chain([proposed, wall]);
+        let token = tokens.filter(|token| *token <= ceiling).max().unwrap_or_default().next();
         self.stats.second_rounds += 1;
         self.phase = Phase::Fencing { token, until };
         for locker in 0..self.lockers.len() {

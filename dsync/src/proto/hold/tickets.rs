@@ -128,10 +128,15 @@ impl Hold {
         let Phase::Waiting { until, is_notified: was_notified } = self.phase else { return };
         if is_notified {
             state.availability = Availability::Free;
-            // Until enough others notify it too, it shows that it lives: a waiter that misses its
-            // reservation blocks nothing, and younger ones would pass it for as long as they come.
-            state.wait_at = Some(now + self.config.limits.reservation / 2);
             self.phase = Phase::Waiting { until, is_notified: true };
+            // While enough others can still notify it too, it shows that it lives: a waiter that
+            // misses its reservation blocks nothing, and younger ones would pass it for as long as
+            // they come. Without a quorum it lets them pass.
+            let pause = match self.expects_notifications() {
+                true => self.config.limits.reservation / 2,
+                false => TICKET_RENEWAL,
+            };
+            self.lockers[locker].wait_at = Some(now + pause);
             return self.retry_if_notified(now);
         }
         state.availability = Availability::Unreachable;

@@ -181,3 +181,24 @@ fn b59_a_plain_locker_is_not_waited_for_to_decide_the_time_of_a_ticket() {
     harness.respond_with(2, RpcId(u64::MAX), Ok(Response::Released), nothing);
     assert!(matches!(harness.hold.phase, Phase::Waiting { .. }));
 }
+
+#[test]
+fn b68_a_locker_whose_clock_is_far_ahead_does_not_decide_the_token() {
+    let mut harness = Harness::new(config(3, LockKind::Write));
+    let ahead = HIGH.later_by(10 * LEASE);
+    for (locker, wall) in [(0, ahead), (1, HIGH), (2, HIGH)] {
+        let report = (Some(TokenStamp { highest: wall, wall }), QueueReport::default());
+        // The first two know a higher token than the proposed one.
+        let known = granted(if locker == 2 { HIGH } else { wall.next() });
+        harness.respond_with(locker, harness.rpc(locker, is_lock), Ok(known), report);
+    }
+    let Request::Refresh(refresh) = &harness.in_flight[&harness.rpc(1, is_refresh)].1 else {
+        panic!("a refresh");
+    };
+    let written = refresh.claim.as_ref().expect("it has a token").token;
+    assert!(written > HIGH && written <= HIGH.ceiling(LEASE), "{written}");
+    for locker in 1..3 {
+        harness.respond(locker, is_refresh, HELD);
+    }
+    assert_eq!(token(&harness), Some(written));
+}

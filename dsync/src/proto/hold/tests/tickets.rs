@@ -172,3 +172,34 @@ fn b55_a_try_makes_one_attempt_and_ends_at_once() {
     harness.grant(0..3);
     assert!(harness.is_held());
 }
+
+#[test]
+fn b58_a_waiter_that_some_lockers_have_notified_keeps_its_reservation_while_others_still_can() {
+    let mut harness = Harness::new(config(2, LockKind::Write));
+    harness.respond(0, is_lock, CONFLICT);
+    harness.respond(1, is_unlock, Response::Released);
+    assert_eq!(harness.pending(is_wait), [0, 1]);
+    harness.respond(0, is_wait, NOTIFIED);
+    let half = Limits::default().reservation / 2;
+    for _ in 0..4 {
+        assert_eq!(harness.pending(is_wait), [1]);
+        harness.advance(half);
+        assert_eq!(harness.pending(is_wait), [1, 0], "the first one learns that it still waits");
+        harness.respond(0, is_wait, NOTIFIED);
+    }
+    harness.advance(half);
+    harness.respond(1, is_wait, NOTIFIED);
+    assert_eq!(harness.pending(is_lock), [0, 1], "one that is asked again is as free as before");
+}
+
+#[test]
+fn b58_a_waiter_without_a_quorum_that_can_notify_it_lets_others_pass() {
+    let mut harness = Harness::new(config(3, LockKind::Write));
+    harness.respond(0, is_lock, CONFLICT);
+    for locker in 1..3 {
+        harness.fail(locker, is_lock);
+    }
+    harness.respond(0, is_wait, NOTIFIED);
+    let renewal = harness.hold.lockers[0].wait_at.map(|at| at.since(harness.now));
+    assert_eq!(renewal, Some(TICKET_RENEWAL), "it cannot use the reservation");
+}
