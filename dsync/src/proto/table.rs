@@ -31,7 +31,7 @@ use super::token::{Recorded, Token, TokenStamp, Tokens};
 use super::tombstones::Tombstones;
 pub use super::waiters::WaitOutcome;
 use super::waiters::{Position, QueueReport, Ticket, TicketState, Waiter, Waiters};
-use crate::limits::{GRANTED_NAME_BYTES_MAX, Limits, TOKEN_LEAD_MICROS};
+use crate::limits::{GRANTED_NAME_BYTES_MAX, Limits};
 use grid::check_schedule::CheckSchedule;
 
 mod check;
@@ -482,7 +482,7 @@ impl Table {
         else {
             return WaitOutcome::Refused;
         };
-        let time_max = wall.later_by(Duration::from_micros(TOKEN_LEAD_MICROS));
+        let time_max = wall.ceiling(self.lease);
         let origin = (&request.owner, &request.source);
         self.waiters.contact(ticket, (&request.resources, request.kind), origin, now, time_max)
     }

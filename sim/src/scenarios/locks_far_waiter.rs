@@ -66,7 +66,8 @@ fn expect(plan: &Plan, events: &[Event]) -> CheckResult {
     let mut far = 0;
     for lock in locks.iter().filter(|lock| lock.plan.on == FAR) {
         let waited = lock.must_be_granted()? - lock.requested_ms.unwrap_or_default();
-        if waited < u64::from(HOLD_MS) {
+        // A round trip to ask, and one to be notified and ask again.
+        if waited < 4 * u64::from(LATENCY_MS) {
             return Err(lock.violation("must wait for others"));
         }
         lock.must_be_granted_within(LIMIT_MS)?;

@@ -34,18 +34,18 @@ const CUT_OFF: Node = Node(1);
 const CONNECTED: Node = Node(2);
 /// Less than a lease: the condition for tokens to grow.
 const SKEW_MS: i64 = 6_000;
-/// By then, the lockers have been up for longer than a lease.
-const BEGIN_MS: u64 = 14_000;
+/// By then, all nodes have been up for one and a half leases: two of them do not reach each other.
+const BEGIN_MS: u64 = 20_000;
 /// By then, every node has seen a token of the fast clock, directly or through another.
-const KNOWN_MS: u64 = 20_000;
+const KNOWN_MS: u64 = 26_000;
 
 fn plan(seed: u64) -> Plan {
-    let (mut plan, mut rng) = new_locks_plan("locks_wrong_clocks", seed, 3, 35_000, LEASE_MS);
+    let (mut plan, mut rng) = new_locks_plan("locks_wrong_clocks", seed, 3, 41_000, LEASE_MS);
     plan.faults.push((0, Fault::Cut(Cut { a: FAST_CLOCK, b: CUT_OFF })));
     plan.faults.push((0, Fault::Skew(Skew { node: FAST_CLOCK, ms: SKEW_MS })));
     let mut at = BEGIN_MS;
     let mut turns = [CONNECTED, CUT_OFF].into_iter().cycle();
-    while let Some(on) = turns.next().filter(|_| at < 30_000) {
+    while let Some(on) = turns.next().filter(|_| at < 36_000) {
         // Ends before its first refresh: refreshes carry tokens as well.
         let request = LockPlan { hold_ms: 100, pace_ms: 20, ..lock(on) };
         plan.load.push((at, Load::Lock(request)));
