@@ -152,7 +152,7 @@ impl Admission {
             if let Some(locker) = &self.local_locker {
                 locker.set_admitted_until(*until.as_ref().unwrap_or(&Instant::default()));
             }
-            self.is_excluded.store(is_exclusion(&until), Ordering::Release);
+            self.is_excluded.store(until.as_ref().is_err_and(is_exclusion), Ordering::Release);
             (result, until)
         };
         self.publish(until);
@@ -188,6 +188,11 @@ impl Admission {
     pub(crate) fn not_ready(&self) -> Option<NotReadyReason> {
         let now = self.env.now();
         self.state.lock().open_until(now).err()
+    }
+
+    /// Returns why this server does not belong to the cluster; `None` if it does.
+    pub(crate) fn exclusion_reason(&self) -> Option<NotReadyReason> {
+        self.not_ready().filter(is_exclusion)
     }
 
     /// Waits until this server is admitted, as long as this limit allows. Returns what is left of the
@@ -257,14 +262,12 @@ impl Admission {
 
 /// Returns whether the reason is that this server does not belong to the cluster. One that merely does
 /// not know enough of the others keeps its locks for as long as lockers extend them.
-fn is_exclusion(until: &Result<Instant, NotReadyReason>) -> bool {
-    match until {
-        Err(
-            NotReadyReason::NotVerified
-            | NotReadyReason::Closed { .. }
-            | NotReadyReason::ServersDiffer { .. },
-        ) => true,
-        Err(NotReadyReason::NoMajority { .. } | NotReadyReason::Settling { .. }) | Ok(_) => false,
+fn is_exclusion(reason: &NotReadyReason) -> bool {
+    match reason {
+        NotReadyReason::NotVerified
+        | NotReadyReason::Closed { .. }
+        | NotReadyReason::ServersDiffer { .. } => true,
+        NotReadyReason::NoMajority { .. } | NotReadyReason::Settling { .. } => false,
     }
 }
 

@@ -207,8 +207,7 @@ impl DRWMutex {
                 lockers: stats.lockers,
                 reason: lock.last_error().unwrap_or_else(|| "no reason given".into()),
             }),
-            // Without a shutdown, it was cancelled because this server does not belong to the cluster.
-            Status::Ended(_) | Status::Acquiring => Err(match admission.not_ready() {
+            Status::Ended(_) | Status::Acquiring => Err(match admission.exclusion_reason() {
                 Some(reason) => LockError::NotReady { reason },
                 None => LockError::ShuttingDown,
             }),

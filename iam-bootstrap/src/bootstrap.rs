@@ -281,10 +281,13 @@ impl Bootstrap {
         };
         let options = VerifyOptions { env: self.inner.env.clone(), limit: None };
         let peers = self.inner.peers.clone();
-        if let Err(error) = verify::verify_among(peers, &self.inner.system, options, report).await {
-            // Unreachable without a limit. If it were reached, continuing would be wrong.
-            self.inner.step.send_replace(Step::Verifying(error.to_string()));
-            std::future::pending::<()>().await;
+        match verify::verify_among(peers, &self.inner.system, options, report).await {
+            Ok(verified) => self.inner.tasks.lock().push(verified.background),
+            Err(error) => {
+                // Unreachable without a limit. If it were reached, continuing would be wrong.
+                self.inner.step.send_replace(Step::Verifying(error.to_string()));
+                std::future::pending::<()>().await;
+            }
         }
     }
 

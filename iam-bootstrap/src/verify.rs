@@ -14,7 +14,7 @@ use std::time::Duration;
 use grid::env::Env;
 use grid::time::Instant;
 use grid::{CallOptions, Connection, Manager, RegisterError};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::limits::{NAMED_MAX, VERIFY_TIMEOUT};
 use crate::system::SystemConfig;
@@ -70,6 +70,16 @@ pub struct VerifyProgress {
     pub variations: Vec<String>,
 }
 
+/// A verification that has succeeded.
+#[derive(Debug)]
+pub struct Verified {
+    /// Counts of the responses so far.
+    pub tally: Tally,
+    /// The task that goes on querying the other peers for a while. It needs no peer to end, but may
+    /// be aborted by a server that stops.
+    pub background: AbortHandle,
+}
+
 /// Waits until at least half of the peers run with `config`, and returns the counts of their
 /// responses. Differences are logged, also in the background for a while after it has returned.
 ///
@@ -87,7 +97,8 @@ pub async fn verify(
     config: &Arc<SystemConfig>,
     options: VerifyOptions,
 ) -> Result<Tally, VerifyError> {
-    verify_among(manager.connections(), config, options, |_| {}).await
+    let verified = verify_among(manager.connections(), config, options, |_| {}).await?;
+    Ok(verified.tally)
 }
 
 /// Like [`verify`], among these peers only, for a manager that also knows clients.
@@ -106,7 +117,7 @@ pub async fn verify_among(
     config: &Arc<SystemConfig>,
     options: VerifyOptions,
     notify_progress: impl Fn(VerifyProgress) + Send + Sync + 'static,
-) -> Result<Tally, VerifyError> {
+) -> Result<Verified, VerifyError> {
     let mut driver = Driver::new(peers, config, options, Box::new(notify_progress));
     let status = driver.run_until(|verify| verify.status() != VerifyStatus::Waiting).await;
     let tally = driver.verify.tally();
@@ -117,8 +128,8 @@ pub async fn verify_among(
                 target: "iam", agree, differ, unreachable,
                 "enough peers run with the same configuration"
             );
-            tokio::spawn(async move { driver.run_until(Verify::is_done).await });
-            Ok(tally)
+            let background = tokio::spawn(async move { driver.run_until(Verify::is_done).await });
+            Ok(Verified { tally, background: background.abort_handle() })
         }
         VerifyStatus::Waiting | VerifyStatus::TimedOut => Err(driver.error()),
     }
