@@ -106,26 +106,37 @@ impl Hold {
     fn choose_token(&mut self, now: Instant) {
         let Phase::Voting { until } = self.phase else { return };
         let proposed = self.request.as_ref().map(|sent| sent.proposed_token).unwrap_or_default();
-        let votes = || self.lockers.iter().filter(|state| state.is_ours() && state.is_valid(now));
-        if votes().count() < self.quorum {
+        let all = || self.lockers.iter().filter(|state| state.is_ours() && state.is_valid(now));
+        if all().count() < self.quorum {
             return self.enter_held(proposed, Fencing::Unknown, now);
         }
+        // A vote whose locker's clock is far ahead of those of a quorum does not count: the others
+        // would not record its time, and no lock would be granted. A quorum without it knows each
+        // token that was ever issued.
+        let mut walls: Vec<_> = all().filter_map(LockerState::wall).collect();
+        walls.sort_unstable_by(|a, b| b.cmp(a));
+        let at_quorum = walls.get(self.quorum - 1).copied().unwrap_or_default();
+        let mut ceiling = at_quorum.ceiling(self.config.limits.lease);
+        let is_counted = |state: &&LockerState, ceiling| state.wall().is_none_or(|w| w <= ceiling);
+        if all().filter(|state| is_counted(state, ceiling)).count() < self.quorum {
+            if self.count(|state| state.rpc.is_some()) > 0 {
+                return; // Another vote may complete a quorum.
+            }
+            ceiling = Token::new(u64::MAX);
+        }
+        let votes = || all().filter(|state| is_counted(state, ceiling));
         let accepted = votes().filter(|state| state.token() == Some(proposed)).count();
         // Above the tokens of the resources is not enough: the lockers that knew a higher one may
         // be unreachable, and one that has restarted may know less. The clocks know how late it is.
-        // A locker whose clock is far ahead of those of a quorum does not decide: the others would
-        // not record its time, and no lock would be granted.
-        let mut walls: Vec<_> = votes().filter_map(LockerState::wall).collect();
-        walls.sort_unstable_by(|a, b| b.cmp(a));
-        let at_quorum = walls.get(self.quorum - 1).copied().unwrap_or_default();
-        let ceiling = at_quorum.ceiling(self.config.limits.lease);
-        let wall = walls.into_iter().find(|wall| *wall <= ceiling).unwrap_or_default();
+        let wall = votes().filter_map(LockerState::wall).max().unwrap_or_default();
         let lags = proposed.later_by(TOKEN_LAG_MAX) < wall;
         if proposed != Token::default() && accepted >= self.quorum && !lags {
             return self.enter_held(proposed, Fencing::Known, now);
         }
-        let tokens = votes().filter_map(LockerState::token).chain([proposed, wall]);
-        let token = tokens.filter(|token| *token <= ceiling).max().unwrap_or_default().next();
+        let known = votes().filter_map(LockerState::token).max().unwrap_or_default();
+        // A proposal beyond the ceiling is an estimate from such a clock, and was issued to no lock.
+        let estimate = Some(proposed).filter(|proposed| *proposed <= ceiling).unwrap_or_default();
+        let token = known.max(estimate).max(wall).next();
         self.stats.second_rounds += 1;
         self.phase = Phase::Fencing { token, until };
         for locker in 0..self.lockers.len() {
