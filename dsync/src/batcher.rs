@@ -31,6 +31,7 @@ struct OpenBatch {
     bytes: usize,
 }
 
+/// A refresh of the batch, and the call that waits for its response.
 struct Member {
     refresh: RefreshRequest,
     respond: oneshot::Sender<Result<StampedResponse, LockerError>>,
