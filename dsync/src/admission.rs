@@ -39,12 +39,13 @@ pub(crate) struct Admission {
     changed: Notify,
 }
 
+/// What decides whether this server is admitted.
 struct AdmissionState {
     agreement: Agreement,
     opening: Opening,
 }
 
-/// What the application says.
+/// Decision of the application.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Opening {
     NotOpened,
@@ -52,7 +53,7 @@ enum Opening {
     Closed { reason: Arc<str> },
 }
 
-/// What waiting acquisitions see.
+/// State as waiting acquisitions see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Published {
     Ready,
@@ -114,14 +115,14 @@ impl Admission {
             NodeChange::None => {}
             NodeChange::OtherList => tracing::warn!(
                 target: "dsync", server = node,
-                "server has another list of lockers or another lease; it gets no locks from here"
+                "list of lockers or lease differs, server gets no locks"
             ),
             NodeChange::OtherServers => tracing::error!(
                 target: "dsync", server = node,
-                "server has another list of servers; no locks until all have the same"
+                "list of servers differs, locks unavailable"
             ),
             NodeChange::Equal => tracing::info!(
-                target: "dsync", server = node, "server has the same list of lockers now"
+                target: "dsync", server = node, "list of lockers is the same now"
             ),
         }
     }

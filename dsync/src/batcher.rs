@@ -36,6 +36,7 @@ struct OpenBatch {
     opened_at: Option<Instant>,
 }
 
+/// A refresh of the batch, and the call that waits for its response.
 struct Member {
     refresh: RefreshRequest,
     respond: oneshot::Sender<Result<StampedResponse, LockerError>>,

@@ -256,7 +256,7 @@ pub struct AttemptStats {
     pub in_conflict: u32,
     /// Lockers that refused it because older waiters are queued for it.
     pub queued_ahead: u32,
-    /// Lockers that do not grant now: restarted, not verified yet, or overloaded.
+    /// Lockers that do not grant now: restarted, not admitted, or overloaded.
     pub not_ready: u32,
     /// Lockers with another list of lockers.
     pub list_differs: u32,
@@ -272,7 +272,7 @@ fn describe_attempts(stats: AttemptStats) -> String {
     let counts = [
         (stats.in_conflict, "said that others hold it"),
         (stats.queued_ahead, "said that older waiters are queued ahead"),
-        (stats.not_ready, "do not grant now (restarted, not verified or overloaded)"),
+        (stats.not_ready, "do not grant now (restarted, not admitted or overloaded)"),
         (stats.list_differs, "have another list of lockers"),
         (stats.unreachable, "could not be reached or did not respond"),
         (stats.granted, "granted it"),
@@ -337,7 +337,7 @@ mod tests {
         assert_eq!(
             LockError::NotAcquired { stats }.to_string(),
             "not locked: 2 attempts; in the last one, of 8 lockers, 3 said that others hold it, 1 \
-             said that older waiters are queued ahead, 1 do not grant now (restarted, not verified \
+             said that older waiters are queued ahead, 1 do not grant now (restarted, not admitted \
              or overloaded), 1 could not be reached or did not respond, 2 were not asked or not \
              waited for"
         );

@@ -36,7 +36,8 @@
 //!
 //! - Availability while fewer lockers than a quorum can be reached, or within a lease of a locker's
 //!   restart while some server cannot report its leases.
-//! - Exact order among waiters that miss their notifications; anything for a holder that checks neither `is_held` nor the token.
+//! - Exact order among waiters that miss their notifications.
+//! - Anything for a holder that checks neither `is_held` nor the token.
 //! - Exclusion from MinIO holders, which do not stop when a refresh fails; tokens of locks whose
 //!   quorum needs MinIO lockers ([`Guard::token`] is `None` then).
 //!

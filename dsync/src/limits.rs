@@ -198,9 +198,8 @@ pub const RECOVERY_LOG_INTERVAL: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// See [`LEASE`]. May differ between servers: a holder relies on the shorter of its own and the
-    /// locker's. A locker that restarts with a shorter lease may grant before its longer grants
-    /// have expired: wait for the longer lease before the restart.
+    /// See [`LEASE`]. The same on all servers: one with another lease than most gets no locks
+    /// ([B64](crate::rules#b64)). Before it is shortened, stop all servers for one old lease.
     pub lease: Duration,
     /// See [`REFRESH_INTERVAL`].
     pub refresh_interval: Duration,

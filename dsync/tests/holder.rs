@@ -89,7 +89,7 @@ async fn b58_waiters_are_granted_in_the_order_of_their_tickets() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn b52_refreshes_in_batches_extend_all_locks() {
+async fn b52_held_locks_are_extended() {
     let limits = Limits::with_lease(Duration::from_secs(12));
     let cluster = Cluster::start(3, &limits).await;
     let mut guards = Vec::new();

@@ -126,7 +126,7 @@ pub async fn verify_among(
             let Tally { agree, differ, unreachable, .. } = tally;
             tracing::info!(
                 target: "iam", agree, differ, unreachable,
-                "enough peers run with the same configuration"
+                "enough peers run with compatible settings"
             );
             let background = tokio::spawn(async move { driver.run_until(Verify::is_done).await });
             Ok(Verified { tally, background: background.abort_handle() })
@@ -252,7 +252,7 @@ impl Driver {
             ),
             Report::Varies { peers, difference } => tracing::info!(
                 target: "iam", peers = self.names(peers), %difference,
-                "peers run with another build or environment, which may differ"
+                "peers differ in build or environment"
             ),
             Report::LocalIsOutlier { peers, responded, difference } => tracing::error!(
                 target: "iam", peers = self.names(peers), responded, %difference,

@@ -121,14 +121,14 @@ async fn b65_locks_of_a_server_that_is_not_verified_stay_closed() {
     for server in &servers[1..] {
         assert!(server.bootstrap.wait_ready(TEST_TIMEOUT).await);
     }
-    let odd = &servers[0];
+    let outlier = &servers[0];
     eventually("it says why it waits", || {
-        let status = odd.bootstrap.status();
+        let status = outlier.bootstrap.status();
         status.phase == "verifying"
             && status.waiting.is_some_and(|waiting| waiting.contains("--lockers is a here"))
     })
     .await;
-    assert_eq!(odd.locks.changes(), []);
+    assert_eq!(outlier.locks.changes(), []);
 }
 
 #[tokio::test]

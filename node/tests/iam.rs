@@ -445,7 +445,7 @@ fn b61_startup_logs_each_step_once() {
     let log = stable(&log, &[(&data, "[data]"), (&server.address, "[address]")]);
     insta::assert_snapshot!(log, @r#"
     INFO gridwire::serve: serving name=http://[address] listen=[address] peers=0 clients=0 lockers=1
-    INFO iam: enough peers run with the same configuration agree=0 differ=0 unreachable=0
+    INFO iam: enough peers run with compatible settings agree=0 differ=0 unreachable=0
     INFO bootstrap: deployment agreed deployment=…
     INFO dsync: locks are available
     INFO iam: pool format written pool="[data]" format=1

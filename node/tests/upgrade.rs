@@ -102,7 +102,8 @@ fn b60_each_server_of_a_rolling_upgrade_is_ready_before_the_next_is_touched() {
     cluster.replace(3, &other_build, None);
     let log = eventually("the variable is in its log", || {
         let log = std::fs::read_to_string(cluster.log_path(2)).ok()?;
-        (log.contains("which may differ") && log.contains("GRIDWIRE_SITE")).then_some(log)
+        (log.contains("peers differ in build or environment") && log.contains("GRIDWIRE_SITE"))
+            .then_some(log)
     });
     assert!(!log.contains("a variable of one server"), "values are shown as hashes alone: {log}");
 }

@@ -75,9 +75,9 @@ pub struct LockerView {
 pub struct WaiterView {
     /// The call of the lock, if its source names one.
     pub call: Option<CallId>,
-    /// Whether it blocks later waiters: not while it has missed its turn.
+    /// Whether it blocks later waiters: not while it has missed its notification.
     pub is_present: bool,
-    /// How often it has missed its turn so far.
+    /// How many notifications it has missed so far.
     pub missed: u32,
 }
 

@@ -69,7 +69,7 @@ fn hash_names<'a>(domain: &[u8], names: impl IntoIterator<Item = &'a str>) -> Xx
     hasher
 }
 
-/// What a server has reported.
+/// Report of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeReport {
     /// Its hashes, and its process.
@@ -81,8 +81,8 @@ pub enum NodeReport {
         /// How long its process has been running, at least.
         up_for: Duration,
     },
-    /// It responds, but does not know the question: a MinIO server. Its list cannot be compared, and
-    /// counts as the same.
+    /// It responds, but does not know the question: a MinIO server, or one of the previous release.
+    /// Its list cannot be compared, and counts as the same.
     Plain,
 }
 
@@ -156,7 +156,7 @@ impl Confirmation {
     }
 }
 
-/// What changed with a report, for the log.
+/// Change that a report made, for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeChange {
     /// Nothing that an operator should see.

@@ -130,7 +130,7 @@ impl Waiter {
     }
 }
 
-/// What a response says about the queues of its locker.
+/// Queue state in a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct QueueReport {
     /// Whether the ticket of the request is in the queues.

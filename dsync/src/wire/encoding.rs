@@ -366,7 +366,8 @@ impl LockResponse {
 }
 
 const RECOVERING: &str = "this locker has restarted and does not know yet what it has granted";
-const NOT_READY: &str = "this server has not verified the cluster yet";
+const NOT_READY: &str = "this server grants no locks now: it has not verified the cluster, or too \
+                         few servers are known to have its list of lockers";
 const QUEUED_AHEAD: &str = "an older waiter is queued ahead";
 const LIST_DIFFERS: &str = "this locker uses another list of lockers";
 const TOKEN_AHEAD: &str = "the token is too far ahead of this locker's clock: compare the clocks of \

@@ -9,7 +9,7 @@ use dsync::{DRWMutex, Dsync, Limits, LockKind, LockOptions};
 use grid::{Auth, LOCK_GRID_PATH, Manager};
 use tokio::net::TcpListener;
 
-/// Whose software a server runs.
+/// Software of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Ours,
@@ -86,6 +86,8 @@ impl Cluster {
         let mut timing = MinioTiming::scaled(SCALE);
         timing.expiry = MinioTiming::default().expiry;
         timing.dispatch *= 10;
+        // A response that is late because the machine is busy fails an attempt.
+        timing.attempt = MinioTiming::default().attempt;
         Self::start_with(lockers, others, timing).await
     }
 

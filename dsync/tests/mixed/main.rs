@@ -84,7 +84,8 @@ async fn b59_refreshed_locks_outlive_their_lease_across_kinds() {
     let mutex = cluster.minio(1).mutex(&["theirs"]);
     let theirs = mutex.lock(LockKind::Write, TIMEOUT).await.expect("free");
     // Two leases, and two sweeps.
-    tokio::time::sleep(2 * dsync::limits::LEASE / cluster::SCALE).await;
+    let extended = ours.valid_until() + 2 * dsync::limits::LEASE / cluster::SCALE;
+    eventually("two leases have passed", || ours.valid_until() >= extended).await;
     assert!(ours.is_held() && !theirs.is_lost());
     ours.unlock();
     assert!(theirs.unlock().await, "the lockers confirm it");

@@ -57,6 +57,31 @@ impl fmt::Display for EventKind {
             Self::HandlerStarted { call, from } => write!(f, "call {call}: served for {from}"),
             Self::HandlerEnded { call, how } => write!(f, "call {call}: handler {how:?}"),
             Self::WrongInput { call, text } => write!(f, "call {call}: WRONG INPUT: {text}"),
+            Self::LockersConfigured { .. }
+            | Self::PeersVerified
+            | Self::LockRequested { .. }
+            | Self::LockGranted { .. }
+            | Self::LockFailed { .. }
+            | Self::LockLost { .. }
+            | Self::LockEnded { .. }
+            | Self::LockForced { .. }
+            | Self::StoreRequested { .. }
+            | Self::StoreReached { .. }
+            | Self::StoreCompleted { .. } => self.fmt_lock_event(f),
+            Self::Iam(event) => event.fmt(f),
+            Self::Metrics(metrics) => metrics.fmt(f),
+            Self::FaultPoint { point, lasts_ms } => {
+                write!(f, "fault point: {point} for {lasts_ms} ms")
+            }
+            Self::Violated { invariant, text } => write!(f, "VIOLATED {invariant}: {text}"),
+        }
+    }
+}
+
+impl EventKind {
+    /// Writes an event of locks or of the protected store.
+    fn fmt_lock_event(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::LockersConfigured { lockers } => {
                 let names: Vec<_> = lockers.iter().map(Node::to_string).collect();
                 write!(f, "lockers are {}", names.join(", "))
@@ -88,12 +113,7 @@ impl fmt::Display for EventKind {
             Self::StoreCompleted { call, resource, result } => {
                 write!(f, "call {call}: r{resource}, {result}")
             }
-            Self::Iam(event) => event.fmt(f),
-            Self::Metrics(metrics) => metrics.fmt(f),
-            Self::FaultPoint { point, lasts_ms } => {
-                write!(f, "fault point: {point} for {lasts_ms} ms")
-            }
-            Self::Violated { invariant, text } => write!(f, "VIOLATED {invariant}: {text}"),
+            other => write!(f, "{other:?}"),
         }
     }
 }

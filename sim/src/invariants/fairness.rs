@@ -14,8 +14,8 @@
 //!   its messages ([`Bounds::fair_ms`]).
 //!
 //! Queues are read at intervals. What could have changed and changed back in between ends the
-//! period in which a waiter counts as queued: a locker that started, a waiter that missed its turn,
-//! a fault between its node and a locker.
+//! period in which a waiter counts as queued: a locker that started, a waiter that missed a
+//! notification, a fault between its node and a locker.
 //!
 //! [B58]: crate::rules#b58
 
@@ -58,7 +58,7 @@ struct Request {
     queued_ms: Option<u64>,
     /// Since when it could be granted, in every view.
     grantable_ms: Option<u64>,
-    /// How often it has missed its turn, at each locker.
+    /// How many notifications it has missed, at each locker.
     missed: BTreeMap<Node, u32>,
 }
 
@@ -332,7 +332,7 @@ mod tests {
         assert_violates(overtaken([present, present], 1), "before call 0 on node-0");
         assert_violates(overtaken([present, present], 2), "before call 0 on node-0");
         assert_eq!(overtaken([present, &[]], 1), Ok(()), "it is not queued at a quorum");
-        assert_eq!(overtaken([present, &[(0, false)]], 1), Ok(()), "it has missed its turn");
+        assert_eq!(overtaken([present, &[(0, false)]], 1), Ok(()), "it has missed a notification");
         let mut earlier = harness();
         request(&mut earlier, LATE, 1);
         earlier.on_view(LATE + 1, &queues([present, present])).expect("it waits");

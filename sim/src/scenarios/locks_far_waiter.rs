@@ -1,8 +1,8 @@
 //! One node is far away: a round trip to any other takes 600 ms, longer than a locker reserves a
 //! lock for a waiter. The others are near, and request the lock faster than it becomes free.
 //!
-//! A waiter that misses its turn keeps its place, and each reservation is twice as long as the one
-//! before ([B58]). So the far node is granted the lock as well, after a few misses.
+//! A waiter that misses its notification keeps its place, and each reservation is twice as long as
+//! the one before ([B58]). So the far node is granted the lock as well, after a few misses.
 //!
 //! [B58]: crate::rules#b58
 
@@ -17,7 +17,7 @@ use crate::plan::{Fault, Load, LockPlan, Node, Plan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "locks_far_waiter",
-    about: "a waiter behind a slow network, among near ones: it has its turn as well",
+    about: "a waiter behind a slow network, among near ones: it is granted the lock as well",
     plan,
     expect,
 };

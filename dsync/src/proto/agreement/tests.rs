@@ -76,7 +76,7 @@ fn b65_a_server_alone_agrees_with_itself_for_ever() {
 fn b65_a_full_agreement_opens_at_once_and_fewer_servers_after_one_and_a_half_leases() {
     let mut three = agreement(3);
     report(&mut three, 1, 1, 1);
-    let reason = three.open_until(at(1)).expect_err("one is missing, and the others are young");
+    let reason = three.open_until(at(1)).expect_err("one is missing, and the others are unsettled");
     insta::assert_snapshot!(reason.to_string(), @"servers have started lately, and locks of an earlier list of lockers may be held: they end within 91.4s, or once all servers run with the same list; missing: n2");
     report(&mut three, 2, 1, 2);
     assert_eq!(three.open_until(at(2)), Ok(at(32)), "half a lease after the later query");
@@ -85,11 +85,11 @@ fn b65_a_full_agreement_opens_at_once_and_fewer_servers_after_one_and_a_half_lea
     report(&mut two_of_three, 1, 100, 80);
     assert!(!is_open(&two_of_three, 92), "this server itself has not been up for long enough");
     assert!(is_open(&two_of_three, 93));
-    let mut young_peer = agreement(3);
-    report(&mut young_peer, 1, 92, 100);
-    assert!(!is_open(&young_peer, 100), "the peer has not been up for long enough");
-    report(&mut young_peer, 1, 93, 101);
-    assert!(is_open(&young_peer, 101));
+    let mut unsettled_peer = agreement(3);
+    report(&mut unsettled_peer, 1, 92, 100);
+    assert!(!is_open(&unsettled_peer, 100), "the peer has not been up for long enough");
+    report(&mut unsettled_peer, 1, 93, 101);
+    assert!(is_open(&unsettled_peer, 101));
 }
 
 #[test]
@@ -132,11 +132,11 @@ fn b65_one_server_with_another_list_stops_itself_alone() {
     report_list(&mut of_the_majority, 2, &["n2"], 1_000);
     assert!(is_open(&of_the_majority, 1_000));
 
-    let mut odd = agreement(3);
+    let mut outlier = agreement(3);
     for node in [1, 2] {
-        report_list(&mut odd, node, &["n1", "n2"], 1_000);
+        report_list(&mut outlier, node, &["n1", "n2"], 1_000);
     }
-    let reason = odd.open_until(at(1_000)).expect_err("it is alone");
+    let reason = outlier.open_until(at(1_000)).expect_err("it is alone");
     insta::assert_snapshot!(reason.to_string(), @"1 of 3 servers are known to run with the list of lockers of this one, 2 must; with another list or lease: n1, n2");
 }
 
@@ -187,11 +187,11 @@ fn b59_minio_servers_count_as_servers_with_the_same_list() {
     let mut three = agreement(3);
     let _ = three.handle_report("n1", NodeReport::Plain, at(100), at(100));
     assert!(is_open(&three, 100), "a majority with this server");
-    let mut young = agreement(3);
-    let _ = young.handle_report("n1", NodeReport::Plain, at(1), at(1));
-    assert!(!is_open(&young, 1), "this server is young, and n2 is missing");
-    let _ = young.handle_report("n2", NodeReport::Plain, at(1), at(1));
-    assert!(is_open(&young, 1));
+    let mut unsettled = agreement(3);
+    let _ = unsettled.handle_report("n1", NodeReport::Plain, at(1), at(1));
+    assert!(!is_open(&unsettled, 1), "this server is unsettled, and n2 is missing");
+    let _ = unsettled.handle_report("n2", NodeReport::Plain, at(1), at(1));
+    assert!(is_open(&unsettled, 1));
 }
 
 #[test]

@@ -64,8 +64,7 @@ pub(super) enum Vote {
     },
 }
 
-/// What is known of a locker since the current attempt began: whether another request to it is
-/// worthwhile.
+/// State of a locker since the current attempt began: whether another request to it is worthwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Availability {
     /// It granted the lock, or sent a notification.
@@ -74,7 +73,7 @@ pub(super) enum Availability {
     Blocked,
     /// Older waiters are queued there.
     QueuedAhead,
-    /// It does not grant now: restarted, not verified, or overloaded.
+    /// It does not grant now: restarted, not admitted, or overloaded.
     NotReady,
     /// It has another list of lockers.
     ListDiffers,
