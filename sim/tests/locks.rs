@@ -112,7 +112,7 @@ fn locks_many_leases_detects_violations() {
     assert_violates("locks_many_leases", "must not be granted while others hold it", |plan| {
         lock_plans(plan).filter(|lock| !lock.write).for_each(|lock| lock.hold_ms = 100);
     });
-    assert_violates("locks_many_leases", "must be kept", |plan| {
+    assert_violates("locks_many_leases", "must be granted within", |plan| {
         lock_plans(plan).for_each(|lock| lock.ending = PlannedLockEnd::HoldUntilLost);
         for b in (0..3).map(Node) {
             plan.faults.insert(0, (6_500, Fault::Cut(Cut { a: Node(3), b })));

@@ -397,3 +397,15 @@ fn b58_each_event_in_each_state_of_a_ticket() {
         }
     }
 }
+
+#[test]
+fn b58_a_ticket_of_a_clock_that_is_ahead_by_less_than_a_lease_counts_for_those_that_follow() {
+    let mut table = open(&Limits::default());
+    lock(&mut table, &write("held"), START).expect("it is free");
+    let ahead = WALL.later_by(LEASE * 9 / 10).get();
+    assert_eq!(lock(&mut table, &waiting("1", WRITE, ahead), START), Err(Refusal::Conflict));
+    let last_ticket = table.queue_report(None).last_ticket;
+    assert_eq!(last_ticket.get(), ahead, "the next ticket is younger");
+    assert_eq!(lock(&mut table, &waiting("2", WRITE, u64::MAX), START), Err(Refusal::Conflict));
+    assert!(table.queue_report(None).last_ticket <= WALL.ceiling(LEASE), "not for a wrong clock");
+}
