@@ -9,7 +9,7 @@ use std::process::Command;
 
 use support::eventually;
 use support::lock::{
-    Cluster, HOLD, HOLD_TO_THE_END, LOST, Tool, after, entry, start, wait_for_waiter, wait_open,
+    Cluster, HOLD, HOLD_TO_THE_END, LOST, Tool, ToolEntry, after, entry, start, wait_for_waiter, wait_open,
 };
 
 /// Signals that end a process by default, and that the tool forwards: all but those that other tests
@@ -31,6 +31,57 @@ const FORWARDED: [(&str, i32); 11] = [
 /// Writes its process id, ignores SIGTERM, and never ends.
 const STUBBORN: &str =
     "trap '' TERM; say pid $$; say held $GRIDWIRE_LOCK_TOKEN; while :; do sleep 0.05; done";
+
+/// Has a descendant that ignores SIGTERM and whose process id it writes, and never ends by itself.
+const STUBBORN_DESCENDANT: &str = "sh -c 'trap \"\" TERM; echo $$ > $0.new; mv $0.new $0.pid; \
+    while :; do sleep 0.05; done' $files & \
+    while [ ! -e $files.pid ]; do sleep 0.05; done; say held $GRIDWIRE_LOCK_TOKEN; wait";
+
+/// Returns a script that becomes this script under another program, which leaves the process group
+/// that it starts in.
+fn under(program: &str, script: &str) -> String {
+    let say = "say() { echo \"$2\" > $files.tmp; mv $files.tmp $files.$1; }";
+    let script = format!("{say}; {script}").replace('\'', r"'\''");
+    format!("export files; exec {program} sh -c '{script}'")
+}
+
+/// Programs and scripts, with a name for each. None of the commands' processes is in the group that
+/// the command started in.
+fn leaving_commands() -> [(&'static str, String); 4] {
+    [
+        ("timeout", under("timeout 600", HOLD_TO_THE_END)),
+        ("timeout-stubborn", under("timeout 600", STUBBORN)),
+        ("session-stubborn", under("setsid", STUBBORN)),
+        ("session-descendant", under("setsid", STUBBORN_DESCENDANT)),
+    ]
+}
+
+/// Exits with 5 if it runs although the first command has not ended.
+fn after_leaving(first: &Tool) -> String {
+    match first.has_file("pid") {
+        true => after_stubborn(first),
+        false => after(first),
+    }
+}
+
+/// Has tools hold locks with commands that leave their group, ends the commands, and checks that
+/// they have ended before the next holders' commands run.
+fn assert_leaving_commands_end(end: impl Fn(&Tool, ToolEntry<'_>, &str)) -> Vec<Tool> {
+    let cluster = start();
+    let (mut tools, mut next) = (Vec::new(), Vec::new());
+    for (number, (name, script)) in leaving_commands().into_iter().enumerate() {
+        let first = entry(&cluster, number, number).lock(name, &[name], &script);
+        first.token();
+        let entry = entry(&cluster, (number + 1) % 4, number + 4);
+        next.push(entry.lock(&format!("after-{name}"), &[name], &after_leaving(&first)));
+        tools.push((name, first));
+    }
+    for (name, first) in &tools {
+        end(first, entry(&cluster, 0, 8), name);
+    }
+    next.into_iter().for_each(assert_passes_on);
+    tools.into_iter().map(|(_, first)| first).collect()
+}
 
 /// Exits with 5 if it runs although the first command, which is stubborn, has not ended. (It may be
 /// a zombie: its parent is stopped.)
