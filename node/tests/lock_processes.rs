@@ -9,7 +9,8 @@ use std::process::Command;
 
 use support::eventually;
 use support::lock::{
-    Cluster, HOLD, HOLD_TO_THE_END, LOST, Tool, ToolEntry, after, entry, start, wait_for_waiter, wait_open,
+    Cluster, HOLD, HOLD_TO_THE_END, LOST, Tool, ToolEntry, after, entry, start, wait_for_waiter,
+    wait_open,
 };
 
 /// Signals that end a process by default, and that the tool forwards: all but those that other tests
@@ -64,23 +65,21 @@ fn after_leaving(first: &Tool) -> String {
     }
 }
 
-/// Has tools hold locks with commands that leave their group, ends the commands, and checks that
-/// they have ended before the next holders' commands run.
-fn assert_leaving_commands_end(end: impl Fn(&Tool, ToolEntry<'_>, &str)) -> Vec<Tool> {
+/// For each command that leaves its group: has a tool hold a lock with it, calls `end`, checks that
+/// it has ended before the next holder's command runs, and calls `check`. `end` gets an entry for
+/// another tool too.
+fn end_leaving_commands(end: impl Fn(&Tool, ToolEntry<'_>), check: impl Fn(Tool)) {
     let cluster = start();
-    let (mut tools, mut next) = (Vec::new(), Vec::new());
-    for (number, (name, script)) in leaving_commands().into_iter().enumerate() {
-        let first = entry(&cluster, number, number).lock(name, &[name], &script);
+    for (name, script) in leaving_commands() {
+        let first = entry(&cluster, 0, 0).lock(name, &["a"], &script);
         first.token();
-        let entry = entry(&cluster, (number + 1) % 4, number + 4);
-        next.push(entry.lock(&format!("after-{name}"), &[name], &after_leaving(&first)));
-        tools.push((name, first));
+        let next = format!("after-{name}");
+        let next = entry(&cluster, 1, 1).lock(&next, &["a"], &after_leaving(&first));
+        wait_for_waiter(entry(&cluster, 2, 2));
+        end(&first, entry(&cluster, 2, 2));
+        assert_passes_on(next);
+        check(first);
     }
-    for (name, first) in &tools {
-        end(first, entry(&cluster, 0, 8), name);
-    }
-    next.into_iter().for_each(assert_passes_on);
-    tools.into_iter().map(|(_, first)| first).collect()
 }
 
 /// Exits with 5 if it runs although the first command, which is stubborn, has not ended. (It may be
@@ -197,6 +196,36 @@ fn command_of_a_stopped_tool_ends_before_the_lock_is_granted() {
         assert_eq!(lost.code, LOST, "{lost:?}");
         assert!(lost.stderr.contains("its command is terminated"), "by the watchdog: {lost:?}");
     }
+}
+
+#[test]
+fn command_that_left_its_group_ends_when_the_lock_is_lost() {
+    let force = |_first: &Tool, operator: ToolEntry<'_>| {
+        let forced = operator.locks(&["--unlock-resource", "a"]);
+        assert_eq!(forced.code, Some(0), "{forced:?}");
+    };
+    end_leaving_commands(force, |first| {
+        let lost = first.end();
+        assert_eq!(lost.code, LOST, "{lost:?}");
+        assert!(lost.stderr.contains("forced open"), "by the tool: {lost:?}");
+    });
+}
+
+#[test]
+fn command_that_left_its_group_ends_when_the_tool_is_killed() {
+    let kill = |first: &Tool, _: ToolEntry<'_>| first.signal("KILL");
+    end_leaving_commands(kill, |first| assert_eq!(first.end().code, None));
+}
+
+#[test]
+fn command_that_left_its_group_ends_when_the_tool_is_stopped() {
+    let stop = |first: &Tool, _: ToolEntry<'_>| first.signal("STOP");
+    end_leaving_commands(stop, |first| {
+        first.signal("CONT");
+        let lost = first.end();
+        assert_eq!(lost.code, LOST, "{lost:?}");
+        assert!(lost.stderr.contains("its command is terminated"), "by the watchdog: {lost:?}");
+    });
 }
 
 #[test]
