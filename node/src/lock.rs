@@ -9,7 +9,7 @@
 //! ```text
 //!   gridwire lock ──── confirmations ────► watchdog (`watch`), leads the process group
 //!     │ holds the lock, and ends the         │ ends the group when the confirmations end
-//!     │ command when it is lost              ▼
+//!     │ command when it is lost              ▼ and the command's own, if it leads one
 //!     └── starts ──► `exec` ── becomes ──► the command, in the watchdog's process group
 //!                      └ gets SIGTERM from the kernel when the tool dies
 //! ```
@@ -28,10 +28,8 @@ mod watchdog;
 use std::io;
 use std::time::Duration;
 
-use rustix::process::Signal;
-use tokio::time::Instant;
-
 use self::command::{RunningCommand, SignalTarget, SpawnError, exit_code};
+use self::deadlines::SharedClock;
 pub(crate) use self::exec::ExecError;
 use self::hold::{HoldError, LockHold, LossCause, ReleaseWait};
 use self::watchdog::{Watchdog, WatchdogError};
@@ -39,6 +37,7 @@ use crate::cli::{ExecArgs, LockArgs};
 use crate::client::{Client, ClientError};
 use crate::lock_service::wire::{HoldRequest, Refusal};
 use crate::signals::ForwardedSignals;
+use rustix::process::Signal;
 
 /// Exit code if the server could not be reached: EX_UNAVAILABLE of sysexits.h.
 const UNAVAILABLE: u8 = 69;
@@ -135,7 +134,7 @@ async fn lock_and_run(
         timeout_ms: milliseconds(arguments.wait_max()),
         source: source(arguments),
     };
-    let mut watchdog = Watchdog::start().await?;
+    let watchdog = Watchdog::start().await?;
     let held = tokio::select! {
         biased;
         signal = signals.next() => return Err(LockFailure::Cancelled(signal)),
@@ -147,7 +146,7 @@ async fn lock_and_run(
         conflict_exit_code: arguments.conflict_exit_code,
     })?;
     let ended = match start(arguments, &hold, &watchdog) {
-        Ok(running) => supervise(&mut hold, running, &mut watchdog, signals).await,
+        Ok(running) => supervise(&mut hold, running, &watchdog, signals).await,
         Err(failure) => Err(failure),
     };
     watchdog.end().await;
@@ -184,7 +183,7 @@ fn start(
     watchdog.command_starts(deadlines).map_err(WatchdogError::Start)?;
     // On the main thread, which lives as long as this process: so does the command (`exec`).
     let running = RunningCommand::start(command, target).map_err(failed)?;
-    if let (SignalTarget::Process, Some(pid)) = (target, running.pid()) {
+    if let Some(pid) = running.pid() {
         watchdog.command_is(pid).map_err(WatchdogError::Start)?;
     }
     Ok(running)
@@ -202,7 +201,7 @@ enum CommandEnd {
 async fn supervise(
     hold: &mut LockHold,
     mut running: RunningCommand,
-    watchdog: &mut Watchdog,
+    watchdog: &Watchdog,
     signals: &mut ForwardedSignals,
 ) -> Result<CommandEnd, LockFailure> {
     let lost = {
@@ -221,7 +220,7 @@ async fn supervise(
             }
         }
     };
-    let kill_at = hold.deadlines().map_or_else(Instant::now, |deadlines| deadlines.kill_at);
+    let kill_at = hold.deadlines().map_or_else(SharedClock::now, |deadlines| deadlines.kill_at);
     running.terminate(kill_at).await.map_err(LockFailure::Wait)?;
     Ok(CommandEnd::LockLost(lost))
 }

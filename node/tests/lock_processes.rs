@@ -9,7 +9,8 @@ use std::process::Command;
 
 use support::eventually;
 use support::lock::{
-    Cluster, HOLD, HOLD_TO_THE_END, LOST, Tool, after, entry, start, wait_for_waiter, wait_open,
+    Cluster, HOLD, HOLD_TO_THE_END, LOST, Tool, ToolEntry, after, entry, start, wait_for_waiter,
+    wait_open,
 };
 
 /// Signals that end a process by default, and that the tool forwards: all but those that other tests
@@ -31,6 +32,55 @@ const FORWARDED: [(&str, i32); 11] = [
 /// Writes its process id, ignores SIGTERM, and never ends.
 const STUBBORN: &str =
     "trap '' TERM; say pid $$; say held $GRIDWIRE_LOCK_TOKEN; while :; do sleep 0.05; done";
+
+/// Has a descendant that ignores SIGTERM and whose process id it writes, and never ends by itself.
+const STUBBORN_DESCENDANT: &str = "sh -c 'trap \"\" TERM; echo $$ > $0.new; mv $0.new $0.pid; \
+    while :; do sleep 0.05; done' $files & \
+    while [ ! -e $files.pid ]; do sleep 0.05; done; say held $GRIDWIRE_LOCK_TOKEN; wait";
+
+/// Returns a script that becomes this script under another program, which leaves the process group
+/// that it starts in.
+fn under(program: &str, script: &str) -> String {
+    let say = "say() { echo \"$2\" > $files.tmp; mv $files.tmp $files.$1; }";
+    let script = format!("{say}; {script}").replace('\'', r"'\''");
+    format!("export files; exec {program} sh -c '{script}'")
+}
+
+/// Programs and scripts, with a name for each. None of the commands' processes is in the group that
+/// the command started in.
+fn leaving_commands() -> [(&'static str, String); 4] {
+    [
+        ("timeout", under("timeout 600", HOLD_TO_THE_END)),
+        ("timeout-stubborn", under("timeout 600", STUBBORN)),
+        ("session-stubborn", under("setsid", STUBBORN)),
+        ("session-descendant", under("setsid", STUBBORN_DESCENDANT)),
+    ]
+}
+
+/// Exits with 5 if it runs although the first command has not ended.
+fn after_leaving(first: &Tool) -> String {
+    match first.has_file("pid") {
+        true => after_stubborn(first),
+        false => after(first),
+    }
+}
+
+/// For each command that leaves its group: has a tool hold a lock with it, calls `end`, checks that
+/// it has ended before the next holder's command runs, and calls `check`. `end` gets an entry for
+/// another tool too.
+fn end_leaving_commands(end: impl Fn(&Tool, ToolEntry<'_>), check: impl Fn(Tool)) {
+    let cluster = start();
+    for (name, script) in leaving_commands() {
+        let first = entry(&cluster, 0, 0).lock(name, &["a"], &script);
+        first.token();
+        let next = format!("after-{name}");
+        let next = entry(&cluster, 1, 1).lock(&next, &["a"], &after_leaving(&first));
+        wait_for_waiter(entry(&cluster, 2, 2));
+        end(&first, entry(&cluster, 2, 2));
+        assert_passes_on(next);
+        check(first);
+    }
+}
 
 /// Exits with 5 if it runs although the first command, which is stubborn, has not ended. (It may be
 /// a zombie: its parent is stopped.)
@@ -146,6 +196,36 @@ fn command_of_a_stopped_tool_ends_before_the_lock_is_granted() {
         assert_eq!(lost.code, LOST, "{lost:?}");
         assert!(lost.stderr.contains("its command is terminated"), "by the watchdog: {lost:?}");
     }
+}
+
+#[test]
+fn command_that_left_its_group_ends_when_the_lock_is_lost() {
+    let force = |_first: &Tool, operator: ToolEntry<'_>| {
+        let forced = operator.locks(&["--unlock-resource", "a"]);
+        assert_eq!(forced.code, Some(0), "{forced:?}");
+    };
+    end_leaving_commands(force, |first| {
+        let lost = first.end();
+        assert_eq!(lost.code, LOST, "{lost:?}");
+        assert!(lost.stderr.contains("forced open"), "by the tool: {lost:?}");
+    });
+}
+
+#[test]
+fn command_that_left_its_group_ends_when_the_tool_is_killed() {
+    let kill = |first: &Tool, _: ToolEntry<'_>| first.signal("KILL");
+    end_leaving_commands(kill, |first| assert_eq!(first.end().code, None));
+}
+
+#[test]
+fn command_that_left_its_group_ends_when_the_tool_is_stopped() {
+    let stop = |first: &Tool, _: ToolEntry<'_>| first.signal("STOP");
+    end_leaving_commands(stop, |first| {
+        first.signal("CONT");
+        let lost = first.end();
+        assert_eq!(lost.code, LOST, "{lost:?}");
+        assert!(lost.stderr.contains("its command is terminated"), "by the watchdog: {lost:?}");
+    });
 }
 
 #[test]

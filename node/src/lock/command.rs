@@ -1,15 +1,22 @@
 //! The command that runs while the lock is held.
+//!
+//! It starts in a group that it does not lead, so that it can leave it, as `timeout` and `setsid` do.
+//! A signal then also goes to the group that it leads now, or to it alone. Its process id is its own
+//! until it is reaped, and thus its signals precede that.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, getpgid, kill_process, kill_process_group, waitid,
+};
 use tokio::process::{Child, Command};
-use tokio::time::{Instant, timeout_at};
+use tokio::signal::unix::{SignalKind, signal};
 
-use super::deadlines::TERMINATE_TIMEOUT;
+use super::deadlines::{SharedClock, TERMINATE_TIMEOUT};
 
 /// Offset of the exit code of a command that a signal terminated, as in shells.
 const SIGNAL_OFFSET: i32 = 128;
@@ -69,21 +76,35 @@ impl RunningCommand {
         Ok(Self { child, pid, target })
     }
 
-    /// Returns the process id; `None` once the command was waited for.
+    /// Returns the process id; `None` once the command was reaped.
     pub(crate) fn pid(&self) -> Option<Pid> {
         self.child.id().and(self.pid)
     }
 
-    /// Waits for the end of the command. Cancel safe.
+    /// Waits for the end of the command, and reaps it. Cancel safe.
     pub(crate) async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.child.wait().await
     }
 
-    /// Sends a signal, unless the command has ended.
+    /// Sends a signal, unless the command was reaped.
     pub(crate) fn signal(&self, signal: Signal) {
-        // After it was waited for, another process may have its pid.
-        if let Some(pid) = self.pid() {
-            self.send(pid, signal);
+        // After it was reaped, another process may have its pid.
+        let Some(pid) = self.pid() else { return };
+        let group = match self.target {
+            SignalTarget::Group(group) => Some(group),
+            SignalTarget::Process => None,
+        };
+        match signal {
+            // Ends the watchdog too, which ends the command if this tool is stopped before.
+            Signal::KILL => {
+                signal_command(pid, None, signal);
+                signal_group(group, signal);
+            }
+            // A command that leaves the group just now gets two signals, not none.
+            _ => {
+                signal_group(group, signal);
+                signal_command(pid, group, signal);
+            }
         }
     }
 
@@ -98,36 +119,67 @@ impl RunningCommand {
         }
     }
 
-    fn send(&self, pid: Pid, signal: Signal) {
-        let sent = match self.target {
-            SignalTarget::Group(group) => kill_process_group(group, signal),
-            SignalTarget::Process => kill_process(pid, signal),
-        };
-        // Most likely the command has just ended.
-        if let Err(error) = sent {
-            tracing::debug!(?pid, ?signal, %error, "signal not sent");
-        }
-    }
-
     /// Sends SIGTERM, and SIGKILL if the command does not end in time: within five seconds, and by
     /// `kill_at`. Its descendants get one SIGTERM, and are killed when the command has ended.
-    pub(crate) async fn terminate(mut self, kill_at: Instant) -> io::Result<ExitStatus> {
-        let kill_at = kill_at.min(Instant::now() + TERMINATE_TIMEOUT);
+    pub(crate) async fn terminate(mut self, kill_at: SharedClock) -> io::Result<ExitStatus> {
+        let kill_at = kill_at.min(SharedClock::now().after(TERMINATE_TIMEOUT));
         self.signal(Signal::TERM);
         // A stopped process handles the signal only once it continues.
         self.signal(Signal::CONT);
-        let status = match timeout_at(kill_at, self.wait()).await {
-            Ok(status) => status?,
-            Err(_) => {
+        if let Some(pid) = self.pid() {
+            let has_ended = tokio::select! {
+                biased;
+                _ = wait_ended(pid) => true,
+                () = kill_at.sleep_until() => false,
+            };
+            self.signal(Signal::KILL);
+            if !has_ended {
+                let _ = wait_ended(pid).await;
+                // A killed command starts no further processes.
                 self.signal(Signal::KILL);
-                self.wait().await?
             }
-        };
-        if let (SignalTarget::Group(_), Some(pid)) = (self.target, self.pid) {
-            // The group's id is not reused as long as it has members, such as the watchdog.
-            self.send(pid, Signal::KILL);
         }
-        Ok(status)
+        self.wait().await
+    }
+}
+
+/// Signals the group that the command leads, or the command alone if it is in another than `group`,
+/// which has the signal.
+fn signal_command(pid: Pid, group: Option<Pid>, signal: Signal) {
+    let actual = getpgid(Some(pid)).ok();
+    if actual == Some(pid) {
+        signal_group(Some(pid), signal);
+    } else if group.is_none() || actual != group {
+        log_unsent(pid, signal, kill_process(pid, signal));
+    }
+}
+
+fn signal_group(group: Option<Pid>, signal: Signal) {
+    if let Some(group) = group {
+        log_unsent(group, signal, kill_process_group(group, signal));
+    }
+}
+
+fn log_unsent(pid: Pid, signal: Signal, sent: Result<(), Errno>) {
+    // Most likely the processes have just ended.
+    if let Err(error) = sent {
+        tracing::debug!(?pid, ?signal, %error, "signal not sent");
+    }
+}
+
+/// Waits until a child process has ended. Does not reap it: its id stays its own. Cancel safe.
+pub(super) async fn wait_ended(pid: Pid) -> io::Result<()> {
+    let mut child_events = signal(SignalKind::child())?;
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    loop {
+        match waitid(WaitId::Pid(pid), options) {
+            Ok(Some(_)) => return Ok(()),
+            Ok(None) => {}
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        // The stream lasts as long as the runtime.
+        let _ = child_events.recv().await;
     }
 }
 
@@ -173,8 +225,8 @@ mod tests {
         (RunningCommand::start(command, leader.target()).expect("there is a shell"), leader)
     }
 
-    fn later() -> Instant {
-        Instant::now() + 2 * TERMINATE_TIMEOUT
+    fn later() -> SharedClock {
+        SharedClock::now().after(2 * TERMINATE_TIMEOUT)
     }
 
     #[tokio::test]
@@ -228,8 +280,36 @@ mod tests {
         let script = IGNORES_SIGTERM.replace("$FILE", &ready.0.display().to_string());
         let (running, _leader) = start(&script).await;
         ready.pid().await;
-        tokio::time::pause(); // the five seconds pass at once
-        assert_eq!(exit_code(running.terminate(later()).await.expect("it ends")), 137);
+        let kill_at = SharedClock::now().after(Duration::from_millis(50));
+        assert_eq!(exit_code(running.terminate(kill_at).await.expect("it ends")), 137);
+    }
+
+    #[tokio::test]
+    async fn command_in_a_group_of_its_own_is_killed_with_it() {
+        let ready = Ready::new("own-group");
+        let left = IGNORES_SIGTERM.replace("$FILE", &ready.0.display().to_string());
+        for wrapper in ["timeout 600", "setsid"] {
+            let (running, _leader) = start(&format!("exec {wrapper} sh -c '{left}'")).await;
+            let pid = ready.pid().await;
+            let kill_at = SharedClock::now().after(Duration::from_millis(50));
+            let status = running.terminate(kill_at).await.expect("it ends");
+            assert_eq!(exit_code(status), 137, "{wrapper}");
+            wait_dead(pid).await;
+            std::fs::remove_file(&ready.0).expect("it was written");
+        }
+    }
+
+    #[tokio::test]
+    async fn descendants_in_the_commands_own_group_are_killed_when_it_ends() {
+        let ready = Ready::new("own-left");
+        let left = IGNORES_SIGTERM.replace("$FILE", &ready.0.display().to_string());
+        // The innermost script is a parameter, because it has quotes.
+        let script = format!("set -- '{left}'; exec setsid sh -c 'sh -c \"$0\" & wait' \"$1\"");
+        let (running, _leader) = start(&script).await;
+        let pid = ready.pid().await;
+        let status = running.terminate(later()).await.expect("it ends");
+        assert_eq!(exit_code(status), 143, "the command handles SIGTERM");
+        wait_dead(pid).await;
     }
 
     #[tokio::test]
@@ -240,6 +320,10 @@ mod tests {
         let pid = ready.pid().await;
         let status = running.terminate(later()).await.expect("it ends");
         assert_eq!(exit_code(status), 143, "the command handles SIGTERM");
+        wait_dead(pid).await;
+    }
+
+    async fn wait_dead(pid: i32) {
         let stat = format!("/proc/{pid}/stat");
         let is_alive = || std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
         while is_alive() {

@@ -6,13 +6,18 @@
 //!   confirmed│            │ SIGTERM          │ SIGKILL│ the server may grant the lock to another
 //! ```
 //!
-//! The watchdog is another process, and gets both deadlines as readings of a clock that all
-//! processes of a machine share. On Linux this clock also advances while the machine is suspended.
+//! All times are readings of a clock that the processes of a machine share, because the watchdog is
+//! another process. On Linux this clock also advances while the machine is suspended, as that of the
+//! server does. That of a sleep does not.
 
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
-use tokio::time::Instant;
+use tokio::time::sleep;
+
+/// Longest sleep. The clock of the deadlines advances while the machine is suspended, that of a
+/// sleep does not.
+pub(super) const TICK: Duration = Duration::from_millis(250);
 
 /// Longest time between SIGTERM and SIGKILL.
 pub(super) const TERMINATE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,38 +35,18 @@ const KILL_DIVISOR: u32 = 50;
 /// The times of SIGTERM and SIGKILL, unless the lock is confirmed again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Deadlines {
-    pub(super) terminate_at: Instant,
-    pub(super) kill_at: Instant,
+    pub(super) terminate_at: SharedClock,
+    pub(super) kill_at: SharedClock,
 }
 
 impl Deadlines {
     /// Returns the deadlines for a lock that is valid until then, and `longest` when it has just been
     /// refreshed.
-    pub(super) fn new(until: Instant, longest: Duration) -> Self {
-        let kill_at = earlier(until, KILL_MARGIN.min(longest / KILL_DIVISOR));
+    pub(super) fn new(until: SharedClock, longest: Duration) -> Self {
+        let kill_at = until.before(KILL_MARGIN.min(longest / KILL_DIVISOR));
         let grace = TERMINATE_TIMEOUT.min(longest / TERMINATE_DIVISOR);
-        Self { terminate_at: earlier(kill_at, grace), kill_at }
+        Self { terminate_at: kill_at.before(grace), kill_at }
     }
-
-    /// Returns the deadlines on the clock that all processes share.
-    pub(super) fn shared(self) -> SharedDeadlines {
-        // Read first: if this process is stopped in between, the deadlines are early, not late.
-        let clock = SharedClock::now();
-        let now = Instant::now();
-        let shared = |at: Instant| clock.after(at.saturating_duration_since(now));
-        SharedDeadlines { terminate_at: shared(self.terminate_at), kill_at: shared(self.kill_at) }
-    }
-}
-
-fn earlier(at: Instant, by: Duration) -> Instant {
-    at.checked_sub(by).unwrap_or(at)
-}
-
-/// [`Deadlines`] for another process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct SharedDeadlines {
-    pub(super) terminate_at: SharedClock,
-    pub(super) kill_at: SharedClock,
 }
 
 /// A reading of the clock that all processes of this machine share, in nanoseconds.
@@ -81,12 +66,31 @@ impl SharedClock {
     }
 
     pub(super) fn after(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+        Self(self.0.saturating_add(nanos(duration)))
+    }
+
+    pub(super) fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(nanos(duration)))
     }
 
     pub(super) fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
+
+    /// Sleeps until the clock has this reading.
+    pub(super) async fn sleep_until(self) {
+        loop {
+            let left = self.since(Self::now());
+            if left.is_zero() {
+                return;
+            }
+            sleep(left.min(TICK)).await;
+        }
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -94,9 +98,9 @@ mod tests {
     use super::*;
 
     fn before_end(validity: Duration) -> (Duration, Duration) {
-        let until = Instant::now() + validity;
+        let until = SharedClock::now().after(validity);
         let Deadlines { terminate_at, kill_at } = Deadlines::new(until, validity);
-        (until - terminate_at, until - kill_at)
+        (until.since(terminate_at), until.since(kill_at))
     }
 
     #[test]
@@ -111,15 +115,11 @@ mod tests {
         assert_eq!(before_end(Duration::ZERO), (Duration::ZERO, Duration::ZERO));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn shared_deadlines_are_never_later() {
-        let deadlines =
-            Deadlines::new(Instant::now() + Duration::from_secs(60), Duration::from_secs(60));
-        let shared = deadlines.shared();
-        let (terminate, kill) = (Duration::from_millis(54_500), Duration::from_millis(59_500));
-        assert!(shared.terminate_at <= SharedClock::now().after(terminate));
-        assert!(shared.kill_at <= SharedClock::now().after(kill));
-        assert_eq!(shared.kill_at.since(shared.terminate_at), Duration::from_secs(5));
-        assert_eq!(shared.terminate_at.since(shared.kill_at), Duration::ZERO);
+    #[tokio::test]
+    async fn sleep_ends_at_the_reading_and_not_before() {
+        let at = SharedClock::now().after(Duration::from_millis(20));
+        at.sleep_until().await;
+        assert!(SharedClock::now() >= at);
+        at.sleep_until().await;
     }
 }

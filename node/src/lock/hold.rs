@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use dsync::limits::ATTEMPT_TIMEOUT;
 use grid::{Connection, TypedReceiver, TypedSender, TypedStreamError};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout, timeout_at};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::deadlines::Deadlines;
+use super::deadlines::{Deadlines, SharedClock};
 use super::validity::Validity;
 use crate::lock_service::wire::{HOLD_LOCK, HoldRequest, HoldResponse, Ping, Refusal};
 
@@ -119,12 +119,13 @@ impl LockHold {
 
     /// Sends the first ping and waits for its pong.
     async fn confirm_first(&mut self) -> Result<(), HoldError> {
-        let until = Instant::now() + RESPONSE_TIMEOUT;
+        let until = SharedClock::now().after(RESPONSE_TIMEOUT);
         self.ping(until).await.map_err(HoldError::LostBeforeStart)?;
-        let response = timeout_at(until, self.responses.next()).await;
+        let left = until.since(SharedClock::now());
+        let response = timeout(left, self.responses.next()).await;
         self.handle_response(response.map_err(|_| HoldError::Timeout(RESPONSE_TIMEOUT))?)
             .map_err(HoldError::LostBeforeStart)?;
-        match self.validity.is_valid(Instant::now()) {
+        match self.validity.is_valid(SharedClock::now()) {
             true => Ok(()),
             false => Err(HoldError::LostBeforeStart(LossCause::Unconfirmed)),
         }
@@ -142,10 +143,10 @@ impl LockHold {
         ping_timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reported = None;
         loop {
-            // Checks the clock too: after this process was stopped for a while, its timers are
-            // late.
+            // Checks the clock too: after this process was stopped, or the machine suspended, for a
+            // while, its timers are late.
             let deadlines = match self.validity.deadlines() {
-                Some(deadlines) if self.validity.is_valid(Instant::now()) => deadlines,
+                Some(deadlines) if self.validity.is_valid(SharedClock::now()) => deadlines,
                 Some(_) | None => return LossCause::Unconfirmed,
             };
             if reported.replace(deadlines) != Some(deadlines) {
@@ -154,7 +155,7 @@ impl LockHold {
             let until = deadlines.terminate_at;
             let step = tokio::select! {
                 biased;
-                () = sleep_until(until) => Err(LossCause::Unconfirmed),
+                () = until.sleep_until() => Err(LossCause::Unconfirmed),
                 response = self.responses.next() => self.handle_response(response),
                 _ = ping_timer.tick() => self.ping(until).await,
             };
@@ -187,13 +188,18 @@ impl LockHold {
     }
 
     /// Sends a ping, unless too many have no pong yet.
-    async fn ping(&mut self, until: Instant) -> Result<(), LossCause> {
-        let Some(number) = self.validity.ping(Instant::now()) else { return Ok(()) };
-        match timeout_at(until, self.pings.send(&Ping { number })).await {
-            Ok(Ok(())) => Ok(()),
+    async fn ping(&mut self, until: SharedClock) -> Result<(), LossCause> {
+        let Some(number) = self.validity.ping(SharedClock::now()) else { return Ok(()) };
+        let ping = Ping { number };
+        let sent = tokio::select! {
+            biased;
+            sent = self.pings.send(&ping) => sent,
+            () = until.sleep_until() => return Err(LossCause::Unconfirmed),
+        };
+        match sent {
+            Ok(()) => Ok(()),
             // The receiver gets the cause.
-            Ok(Err(_)) => Err(self.wait_stream_end().await),
-            Err(_) => Err(LossCause::Unconfirmed),
+            Err(_) => Err(self.wait_stream_end().await),
         }
     }
 
@@ -215,7 +221,8 @@ impl LockHold {
     ) -> Result<(), LossCause> {
         match response {
             Some(Ok(HoldResponse::Pong { number, valid_for_ms })) => {
-                self.validity.handle_pong(number, Duration::from_millis(valid_for_ms));
+                let valid_for = Duration::from_millis(valid_for_ms);
+                self.validity.handle_pong(number, valid_for, SharedClock::now());
                 Ok(())
             }
             Some(Ok(HoldResponse::Lost { why })) => Err(LossCause::Reported(why)),

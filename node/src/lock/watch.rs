@@ -11,8 +11,10 @@
 //!     └──► end
 //! ```
 //!
-//! It leads the process group in which the command runs: so the group's id is known before the
-//! command runs, is not reused afterwards, and the last signal ends the watchdog too.
+//! It leads the process group in which the command starts: so the group's id is known before the
+//! command runs, is not reused afterwards, and the last signal ends the watchdog too. The command may
+//! leave the group, as `timeout` and `setsid` do: then it is signalled with the group that it leads
+//! now.
 
 use std::fmt;
 use std::io::{self, Stdin};
@@ -20,9 +22,9 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, getpgid, getpgrp, kill_process_group};
 
-use super::deadlines::{SharedClock, SharedDeadlines, TERMINATE_TIMEOUT};
+use super::deadlines::{Deadlines, SharedClock, TERMINATE_TIMEOUT, TICK};
 use crate::output;
 use crate::signals::SurvivedSignals;
 
@@ -32,10 +34,6 @@ pub(super) const SUBCOMMAND: &str = "__watch";
 /// Printed once the watchdog survives signals to its process group.
 pub(super) const READY: &str = "ready";
 
-/// Longest sleep. The clock of the deadlines advances while the machine is suspended, that of a
-/// sleep does not.
-const TICK: Duration = Duration::from_millis(250);
-
 /// Longest line that the tool sends, with room to spare.
 const LINE_BYTES_MAX: usize = 256;
 
@@ -43,21 +41,21 @@ const LINE_BYTES_MAX: usize = 256;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Message {
     /// The lock is confirmed.
-    Confirmed(SharedDeadlines),
+    Confirmed(Deadlines),
     /// A command is about to be started.
     Started,
-    /// The command is this process alone: it is not in the watchdog's group.
-    Process(Pid),
+    /// The command is this process, in the watchdog's group or not.
+    Command(Pid),
 }
 
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Confirmed(SharedDeadlines { terminate_at, kill_at }) => {
+            Self::Confirmed(Deadlines { terminate_at, kill_at }) => {
                 write!(f, "confirmed {} {}", terminate_at.0, kill_at.0)
             }
             Self::Started => write!(f, "started"),
-            Self::Process(pid) => write!(f, "process {}", pid.as_raw_nonzero()),
+            Self::Command(pid) => write!(f, "command {}", pid.as_raw_nonzero()),
         }
     }
 }
@@ -69,10 +67,10 @@ impl Message {
         let message = match words.next()? {
             "confirmed" => {
                 let mut clock = || words.next()?.parse().ok().map(SharedClock);
-                Self::Confirmed(SharedDeadlines { terminate_at: clock()?, kill_at: clock()? })
+                Self::Confirmed(Deadlines { terminate_at: clock()?, kill_at: clock()? })
             }
             "started" => Self::Started,
-            "process" => Self::Process(Pid::from_raw(words.next()?.parse().ok()?)?),
+            "command" => Self::Command(Pid::from_raw(words.next()?.parse().ok()?)?),
             _ => return None,
         };
         words.next().is_none().then_some(message)
@@ -120,7 +118,7 @@ enum Phase {
 #[derive(Debug)]
 struct Watch {
     phase: Phase,
-    deadlines: Option<SharedDeadlines>,
+    deadlines: Option<Deadlines>,
     has_tool_ended: bool,
 }
 
@@ -129,9 +127,15 @@ impl Watch {
         Self { phase: Phase::Idle, deadlines: None, has_tool_ended: false }
     }
 
-    fn handle_confirmed(&mut self, deadlines: SharedDeadlines) {
-        // A command that has its SIGTERM ends, whatever the tool says now.
-        if matches!(self.phase, Phase::Idle | Phase::Watching) {
+    fn handle_confirmed(&mut self, deadlines: Deadlines, now: SharedClock) {
+        let accepts = match self.phase {
+            Phase::Idle => true,
+            // A deadline that has passed is final: the message may be older than a suspend.
+            Phase::Watching => self.deadlines.is_some_and(|last| now < last.terminate_at),
+            // A command that has its SIGTERM ends, whatever the tool says now.
+            Phase::Terminating { .. } | Phase::Killed => false,
+        };
+        if accepts {
             self.deadlines = Some(deadlines);
         }
     }
@@ -167,8 +171,8 @@ impl Watch {
 
     fn watch(&mut self, now: SharedClock) -> Step {
         // Without a confirmation, nothing may run.
-        let SharedDeadlines { terminate_at, kill_at } =
-            self.deadlines.unwrap_or(SharedDeadlines { terminate_at: now, kill_at: now });
+        let Deadlines { terminate_at, kill_at } =
+            self.deadlines.unwrap_or(Deadlines { terminate_at: now, kill_at: now });
         let cause = match (self.has_tool_ended, now >= terminate_at) {
             (true, _) => EndCause::ToolEnded,
             (false, true) => EndCause::ToolSilent,
@@ -184,19 +188,20 @@ impl Watch {
 pub(crate) fn run() -> io::Result<bool> {
     let _signals = SurvivedSignals::new()?;
     let input = io::stdin();
-    // Each read takes what is there: after this process was stopped, messages have priority over
-    // deadlines.
+    // Each read takes what is there.
     rustix::io::ioctl_fionbio(&input, true)?;
     output::print_line(&READY)?;
     let (mut watch, mut lines) = (Watch::new(), Lines::default());
-    let mut target = Target::Group;
+    let mut command = None;
     let mut is_signalled = false;
     loop {
         while let Some(event) = lines.next(&input)? {
             match event {
-                Event::Message(Message::Confirmed(deadlines)) => watch.handle_confirmed(deadlines),
+                Event::Message(Message::Confirmed(deadlines)) => {
+                    watch.handle_confirmed(deadlines, SharedClock::now());
+                }
                 Event::Message(Message::Started) => watch.handle_started(),
-                Event::Message(Message::Process(pid)) => target = Target::process(pid)?,
+                Event::Message(Message::Command(pid)) => command = Command::open(pid),
                 Event::ToolEnded => watch.handle_tool_ended(),
             }
         }
@@ -208,47 +213,114 @@ pub(crate) fn run() -> io::Result<bool> {
                     output::print_error(&format_args!("{cause}: its command is terminated"));
                 }
                 is_signalled = true;
-                target.send(signal);
+                send(command.as_ref(), signal);
             }
             Step::End => return Ok(is_signalled),
         }
     }
 }
 
-/// The processes that get the signals.
-enum Target {
-    /// The watchdog's own group, and thus itself.
-    Group,
-    /// One process, in another group.
-    Process(ProcessHandle),
+/// Signals the command and its descendants. Ends this process if the signal is SIGKILL.
+fn send(command: Option<&Command>, signal: Signal) {
+    let signal_group = || {
+        // A stopped process handles the signal only once it continues. Errors mean that there is none.
+        for signal in [signal, Signal::CONT] {
+            let _ = rustix::process::kill_current_process_group(signal);
+        }
+    };
+    match signal {
+        Signal::KILL => {
+            command.inspect(|command| command.send(signal));
+            signal_group();
+        }
+        // A command that leaves the group just now gets two signals, not none.
+        _ => {
+            signal_group();
+            command.inspect(|command| command.send(signal));
+        }
+    }
 }
 
-/// A process. On Linux the handle never refers to a later process of the same id.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-type ProcessHandle = rustix::fd::OwnedFd;
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-type ProcessHandle = Pid;
+/// The command's process, which is not a child of this one.
+struct Command {
+    pid: Pid,
+    handle: ProcessHandle,
+}
 
-impl Target {
-    fn process(pid: Pid) -> io::Result<Self> {
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        let handle = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty());
-        #[cfg(not(any(target_os = "linux", target_os = "android")))]
-        let handle = Ok::<_, Errno>(pid);
-        Ok(Self::Process(handle?))
+impl Command {
+    /// Opens a running process; `None` if there is none, or the system has no handles of processes:
+    /// then only the group is signalled.
+    fn open(pid: Pid) -> Option<Self> {
+        Some(Self { pid, handle: ProcessHandle::open(pid)? })
     }
 
-    /// Sends a signal, and wakes processes that are stopped. Errors mean that there are none.
+    /// Sends a signal to the group that the command leads, or to the command alone if it is in
+    /// another group than this process.
     fn send(&self, signal: Signal) {
         for signal in [signal, Signal::CONT] {
-            let _ = match self {
-                Self::Group => rustix::process::kill_current_process_group(signal),
-                #[cfg(any(target_os = "linux", target_os = "android"))]
-                Self::Process(handle) => rustix::process::pidfd_send_signal(handle, signal),
-                #[cfg(not(any(target_os = "linux", target_os = "android")))]
-                Self::Process(pid) => rustix::process::kill_process(*pid, signal),
-            };
+            match self.handle.is_reaped() {
+                false => self.send_to_process(signal),
+                true => self.send_to_rest(signal),
+            }
         }
+    }
+
+    fn send_to_process(&self, signal: Signal) {
+        // Its id is its own. Errors mean that it has just ended.
+        let _ = match getpgid(Some(self.pid)) {
+            Ok(group) if group == self.pid => kill_process_group(group, signal),
+            Ok(group) if group == getpgrp() && signal != Signal::KILL => Ok(()),
+            _ => self.handle.send(signal),
+        };
+    }
+
+    /// Sends a signal to the remaining members of the group that the command led.
+    fn send_to_rest(&self, signal: Signal) {
+        // While the group has members, no process gets its id. If one has it, there are none.
+        if rustix::process::test_kill_process(self.pid) == Err(Errno::SRCH) {
+            let _ = kill_process_group(self.pid, signal);
+        }
+    }
+}
+
+/// A handle of a process, which never refers to a later process of the same id.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+struct ProcessHandle(rustix::fd::OwnedFd);
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+impl ProcessHandle {
+    fn open(pid: Pid) -> Option<Self> {
+        let flags = rustix::process::PidfdFlags::empty();
+        rustix::process::pidfd_open(pid, flags).ok().map(Self)
+    }
+
+    fn send(&self, signal: Signal) -> Result<(), Errno> {
+        rustix::process::pidfd_send_signal(&self.0, signal)
+    }
+
+    /// Whether another process may have its id. A process that has ended is reaped by its parent,
+    /// which the tool is, or which the kernel chooses when the tool has ended.
+    fn is_reaped(&self) -> bool {
+        self.send(Signal::CONT) == Err(Errno::SRCH)
+    }
+}
+
+/// The process id: these systems have no handles of processes.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+struct ProcessHandle(Pid);
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+impl ProcessHandle {
+    fn open(pid: Pid) -> Option<Self> {
+        Some(Self(pid))
+    }
+
+    fn send(&self, signal: Signal) -> Result<(), Errno> {
+        rustix::process::kill_process(self.0, signal)
+    }
+
+    fn is_reaped(&self) -> bool {
+        rustix::process::test_kill_process(self.0) == Err(Errno::SRCH)
     }
 }
 
@@ -318,14 +390,14 @@ mod tests {
         SharedClock(seconds * SECOND)
     }
 
-    fn deadlines(terminate: u64, kill: u64) -> SharedDeadlines {
-        SharedDeadlines { terminate_at: at(terminate), kill_at: at(kill) }
+    fn deadlines(terminate: u64, kill: u64) -> Deadlines {
+        Deadlines { terminate_at: at(terminate), kill_at: at(kill) }
     }
 
     /// A watchdog of a command whose lock is confirmed.
     fn watching(terminate: u64, kill: u64) -> Watch {
         let mut watch = Watch::new();
-        watch.handle_confirmed(deadlines(terminate, kill));
+        watch.handle_confirmed(deadlines(terminate, kill), at(0));
         watch.handle_started();
         watch
     }
@@ -339,13 +411,13 @@ mod tests {
     fn messages_round_trip_and_other_lines_are_none() {
         let pid = Pid::from_raw(17).expect("not 0");
         for message in
-            [Message::Confirmed(deadlines(1, 2)), Message::Started, Message::Process(pid)]
+            [Message::Confirmed(deadlines(1, 2)), Message::Started, Message::Command(pid)]
         {
             assert_eq!(Message::decode(&message.to_string()), Some(message));
             assert_eq!(Message::decode(&format!("{message} 1")), None);
         }
         for line in
-            ["", "confirmed", "confirmed 1", "confirmed x 2", "process 0", "process -", "stop"]
+            ["", "confirmed", "confirmed 1", "confirmed x 2", "command 0", "command -", "stop"]
         {
             assert_eq!(Message::decode(line), None, "{line:?}");
         }
@@ -355,7 +427,7 @@ mod tests {
     fn confirmed_command_is_left_alone() {
         let mut watch = watching(10, 15);
         for now in 0..100 {
-            watch.handle_confirmed(deadlines(now + 10, now + 15));
+            watch.handle_confirmed(deadlines(now + 10, now + 15), at(now));
             assert_waits(&mut watch, at(now));
         }
     }
@@ -365,10 +437,22 @@ mod tests {
         let mut watch = watching(10, 14);
         assert_waits(&mut watch, SharedClock(10 * SECOND - 1));
         assert_eq!(watch.step(at(10)), Step::Signal(Signal::TERM, EndCause::ToolSilent));
-        watch.handle_confirmed(deadlines(100, 105));
+        watch.handle_confirmed(deadlines(100, 105), at(10));
         assert_waits(&mut watch, SharedClock(14 * SECOND - 1));
         assert_eq!(watch.step(at(14)), Step::Signal(Signal::KILL, EndCause::ToolSilent));
         assert_eq!(watch.step(at(14)), Step::End);
+    }
+
+    #[test]
+    fn deadline_that_passed_while_the_machine_was_suspended_is_final() {
+        let mut watch = watching(10, 14);
+        assert_waits(&mut watch, at(5));
+        // The machine is suspended. Confirmations of before and of after it are read.
+        for (terminate, kill) in [(60, 64), (660, 664)] {
+            watch.handle_confirmed(deadlines(terminate, kill), at(600));
+        }
+        assert_eq!(watch.step(at(600)), Step::Signal(Signal::TERM, EndCause::ToolSilent));
+        assert_eq!(watch.step(at(600)), Step::Signal(Signal::KILL, EndCause::ToolSilent));
     }
 
     #[test]
@@ -387,7 +471,7 @@ mod tests {
     fn watchdog_without_a_command_signals_nothing() {
         let mut watch = Watch::new();
         assert_waits(&mut watch, at(1));
-        watch.handle_confirmed(deadlines(2, 3));
+        watch.handle_confirmed(deadlines(2, 3), at(1));
         assert_waits(&mut watch, at(10));
         watch.handle_tool_ended();
         assert_eq!(watch.step(at(10)), Step::End);

@@ -9,6 +9,7 @@ use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use super::command::wait_ended;
 use super::deadlines::Deadlines;
 use super::exec::own_program;
 use super::watch::{self, Message};
@@ -70,13 +71,13 @@ impl Watchdog {
     /// Reports that a command is about to be started, in the watchdog's group, under a lock that is
     /// valid as long as these deadlines say.
     pub(super) fn command_starts(&self, deadlines: Deadlines) -> io::Result<()> {
-        self.send(Message::Confirmed(deadlines.shared()))?;
+        self.send(Message::Confirmed(deadlines))?;
         self.send(Message::Started)
     }
 
-    /// Reports that the command is a process outside the watchdog's group.
+    /// Reports the command's process, which may leave the watchdog's group.
     pub(super) fn command_is(&self, pid: Pid) -> io::Result<()> {
-        self.send(Message::Process(pid))
+        self.send(Message::Command(pid))
     }
 
     fn send(&self, message: Message) -> io::Result<()> {
@@ -85,10 +86,12 @@ impl Watchdog {
 
     /// Returns the part that reports confirmations, and a future that resolves when the watchdog
     /// has ended, which is not expected before the command's end.
-    pub(super) fn split(&mut self) -> (Reporter<'_>, impl Future<Output = ()>) {
-        let Self { child, messages, .. } = self;
+    pub(super) fn split(&self) -> (Reporter<'_>, impl Future<Output = ()>) {
+        let Self { pid, messages, .. } = self;
+        let pid = *pid;
         let ended = async move {
-            if let Err(error) = child.wait().await {
+            // It is not reaped: the id of its group, which the command may have left, stays its own.
+            if let Err(error) = wait_ended(pid).await {
                 tracing::debug!(%error, "cannot wait for the watchdog");
             }
         };
@@ -111,7 +114,7 @@ impl Reporter<'_> {
     pub(super) fn confirm(&self, deadlines: Deadlines) {
         // A watchdog that has ended is noticed elsewhere. One that is stopped for so long that the
         // pipe is full ends the command when it continues.
-        if let Err(error) = send(self.0, Message::Confirmed(deadlines.shared())) {
+        if let Err(error) = send(self.0, Message::Confirmed(deadlines)) {
             tracing::debug!(%error, "confirmation not sent to the watchdog");
         }
     }
